@@ -48,8 +48,9 @@ impl Chat {
             generation: session.generation.saturating_add(1),
             private: session.private,
         };
+        let token = self.tokens.seal(&Token { identity, issued })?;
         self.hub.handle_token(slot, issued);
-        self.tokens.seal(&Token { identity, issued })
+        Some(token)
     }
 
     /// Returns a new token if the session has had its last one for half its life: otherwise a crash would lose sessions

@@ -10,7 +10,9 @@ use super::batch::{Decision, Write};
 use super::checkpoint::Length;
 use super::limits::Limit;
 use super::writer::{Health, WriterLoop, WriterParts, is_full};
-use crate::store::{Append, Appended, Claim, Claimed, Found, Outage, Outcome, Removed, Seek, Sought, StoreEvent, Why};
+use crate::store::{
+    Append, Appended, Claim, Claimed, Found, Outage, Outcome, Parked, Removed, Seek, Sought, StoreEvent, Why,
+};
 use crate::types::Message;
 
 /// Time without a refusal after which a full database counts as one that accepts messages again: while it is full, the
@@ -27,16 +29,15 @@ impl WriterLoop {
 
     /// Answers a batch that was committed.
     pub fn answer(&mut self, batch: Vec<Write>, decisions: Vec<Decision>) {
+        let recovered = if self.is_relieved_by(&decisions) { self.recovered() } else { None };
         let mut appended = Vec::with_capacity(batch.len());
         let mut others = Vec::new();
         let (mut rooms_full, mut removed, mut over) = (false, false, false);
-        let mut stored = false;
         for (write, decision) in batch.into_iter().zip(decisions) {
             match write {
                 Write::Append(append) => {
                     rooms_full |= decision == Decision::RoomsFull;
                     over |= decision == Decision::OverShare;
-                    stored |= matches!(decision, Decision::Stored { .. });
                     appended.push(self.decided(append, decision));
                 }
                 Write::Claim(Claim { ticket, session }) => {
@@ -57,8 +58,6 @@ impl WriterLoop {
             }
         }
         let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
-        // What needs no space says nothing of the next message.
-        let recovered = if stored && self.is_relieved() { self.recovered() } else { None };
         let note = rooms_full.then(|| self.note_rooms(true)).flatten();
         let shares = self.note_shares(over);
         self.answers.send(note.into_iter().chain(shares));
@@ -100,7 +99,10 @@ impl WriterLoop {
         for write in batch {
             match write {
                 Write::Append(append) => appended.push(refused(append, full)),
-                Write::Claim(Claim { ticket, session }) => failed.push(StoreEvent::ClaimFailed { ticket, session }),
+                Write::Claim(claim) => failed.push(match self.late.remove(claim.session) {
+                    Some(parked) => claimed(&claim, parked),
+                    None => StoreEvent::ClaimFailed { ticket: claim.ticket, session: claim.session },
+                }),
                 Write::Seek(Seek { ticket, room, body, .. }) => {
                     failed.push(StoreEvent::Sought(Sought { ticket, room, body, outcome: Found::Unknown }));
                 }
@@ -115,11 +117,22 @@ impl WriterLoop {
         self.answers.send(outage.into_iter().chain(appended).chain(failed));
     }
 
-    /// Returns whether a stored message means that writing works. While a database is full, some may still fit.
-    fn is_relieved(&self) -> bool {
+    /// Returns whether these decisions, which were committed, mean that writing works. What writes nothing says
+    /// nothing, and while a database is full, some messages may still fit.
+    fn is_relieved_by(&self, decisions: &[Decision]) -> bool {
+        let stored = |decision: &Decision| matches!(decision, Decision::Stored { .. });
+        let wrote = |decision: &Decision| match decision {
+            Decision::Claimed(parked) => parked.is_some(),
+            Decision::Removed { is_gone } => *is_gone,
+            Decision::Stored { .. } | Decision::Parked => true,
+            _ => false,
+        };
         match self.health {
-            Health::Failing { why: Why::AtBound, since, .. } => self.parts.clock.since(since) >= RELIEF,
-            _ => true,
+            Health::Failing { why: Why::AtBound, since, .. } => {
+                self.parts.clock.since(since) >= RELIEF && decisions.iter().any(stored)
+            }
+            Health::Failing { .. } => decisions.iter().any(wrote),
+            Health::Well | Health::Gone(_) => false,
         }
     }
 
@@ -201,6 +214,11 @@ impl WriterLoop {
         );
         Outage { why: Why::HeldOpen, detail }
     }
+}
+
+/// Answers a claim with the session that waited to be parked.
+pub(super) fn claimed(claim: &Claim, parked: Parked) -> StoreEvent {
+    StoreEvent::Claimed(Claimed { ticket: claim.ticket, session: claim.session, parked: Some(parked) })
 }
 
 fn refused(append: Append, full: bool) -> Appended {

@@ -108,6 +108,8 @@ impl Parking {
     /// Deletes some of the rows beyond the limits of age, number or size. Returns how many it deleted.
     pub fn sweep(&mut self, conn: &Connection, now: u64) -> rusqlite::Result<usize> {
         let before = self.held(conn)?;
+        // Known again once all of it is done.
+        self.held = None;
         let mut held = before;
         if let Some(oldest) = now.checked_sub(self.keep) {
             // Ids rise with the time of parking, so the id range is limited before the ages are compared.

@@ -254,7 +254,10 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
                 let boot: String = row.get(2)?;
                 let synced = row.get_ref(3)?.as_str()? == Durability::Full.as_str();
                 let safe = clean || synced || (boot == run.boot && !boot.is_empty());
-                let tokens = TokenKey::of(row.get_ref(5)?.as_blob_or_null()?, row.get_ref(6)?.as_blob_or_null()?, run);
+                let (key, salt) = (row.get_ref(5)?.as_blob_or_null()?, row.get_ref(6)?.as_blob_or_null()?);
+                // A copy that an older racerd made has no epoch, but the key of its original.
+                let key = if epoch.is_empty() { Some(&b""[..]) } else { key };
+                let tokens = TokenKey::of(key, salt, run);
                 // A backup has no epoch: seqs assigned after it was made could be assigned again.
                 let epoch = Some(epoch).filter(|epoch| safe && !run.lost && !epoch.is_empty());
                 Ok((epoch, row.get::<_, i64>(4)?, tokens, row.get::<_, Option<i64>>(7)?))

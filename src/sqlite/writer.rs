@@ -21,6 +21,7 @@ use super::files::{Files, Identity};
 use super::folding::Folding;
 use super::late::Late;
 use super::open::{self, WAL_BYTES};
+use super::outcome::claimed;
 use super::pace::Pace;
 use super::pages::Pages;
 use super::parked::Parking;
@@ -32,7 +33,7 @@ use super::shortage::Giving;
 use super::unfolded::FoldLimits;
 use super::worker::Answers;
 use crate::store::Bounds;
-use crate::store::{Claim, Claimed, Outage, StoreEvent, Why};
+use crate::store::{Outage, Removed, StoreEvent, Why};
 use crate::types::Digest;
 
 /// Maximum number of appends, parkings and claims in one transaction ...
@@ -339,8 +340,9 @@ impl WriterLoop {
             bytes += write.bytes();
             count += 1;
         }
-        let rest = self.claim_late(count);
-        let mut batch = self.late.begin(self.running(), self.batches.parking.keep);
+        let requests = self.waiting.drain(..count).collect();
+        let rest = self.settle_late(requests, false);
+        let mut batch = self.late.begin();
         batch.extend(rest);
         if batch.is_empty() {
             return;
@@ -360,11 +362,15 @@ impl WriterLoop {
         }
         self.pace.begin(self.parts.clock.now(), batch.len() + self.waiting.len());
         let mut result = self.commit(&batch);
-        // Sessions to be parked keep nothing else out of a full database.
-        if matches!(&result, Err(error) if is_full(error))
-            && self.is_at_bound()
-            && self.late.set_aside(&mut batch, self.running())
-        {
+        // Sessions to be parked keep nothing else out of a database that is full, or damaged where they are.
+        let is_parking_at_fault = match &result {
+            Err(error) if is_full(error) => self.is_at_bound(),
+            Err(error) => is_damage(error),
+            Ok(_) => false,
+        };
+        if is_parking_at_fault && batch.iter().any(|write| matches!(write, Write::Park(_))) {
+            self.late.take_back(&mut batch);
+            batch = self.settle_late(batch, true);
             if batch.is_empty() {
                 return;
             }
@@ -389,26 +395,38 @@ impl WriterLoop {
         }
     }
 
-    /// Takes so many waiting requests, and answers those for sessions that are not parked yet.
-    fn claim_late(&mut self, count: usize) -> Vec<Write> {
-        let mut rest: Vec<Write> = self.waiting.drain(..count).collect();
-        if self.late.is_empty() {
-            return rest;
+    /// Answers those of these requests that sessions decide which are not parked yet, and returns the others. With
+    /// `aside`, sessions to be parked wait, too.
+    fn settle_late(&mut self, requests: Vec<Write>, aside: bool) -> Vec<Write> {
+        if self.late.is_empty() && !aside {
+            return requests;
         }
-        let (now, keep) = (self.running(), self.batches.parking.keep);
-        let mut claimed = Vec::new();
-        rest.retain(|write| {
-            let Write::Claim(Claim { ticket, session }) = write else { return true };
-            let parked = self.late.claim(*session, now, keep);
-            let is_late = parked.is_some();
-            claimed.extend(parked.map(|parked| (*ticket, parked)));
-            !is_late
-        });
-        // As when a row is claimed.
-        rest.extend(claimed.iter().flat_map(|(_, parked)| &parked.rooms).map(|(room, _)| Write::Use(room.clone())));
-        self.answers.send(claimed.into_iter().map(|(ticket, parked)| {
-            StoreEvent::Claimed(Claimed { ticket, session: parked.session, parked: Some(parked) })
-        }));
+        let now = self.running();
+        self.late.expire(now, self.batches.parking.keep);
+        let (mut rest, mut events) = (Vec::with_capacity(requests.len()), Vec::new());
+        for request in requests {
+            match request {
+                Write::Park(parked) if aside => self.late.push(parked, now),
+                Write::Park(parked) => {
+                    self.late.remove(parked.session);
+                    rest.push(Write::Park(parked));
+                }
+                Write::Claim(claim) => match self.late.remove(claim.session) {
+                    Some(parked) => {
+                        // As when a row is claimed.
+                        rest.extend(parked.rooms.iter().map(|(room, _)| Write::Use(room.clone())));
+                        events.push(claimed(&claim, parked));
+                    }
+                    None => rest.push(Write::Claim(claim)),
+                },
+                // A session that waits may have been in it.
+                Write::Remove(room) if !self.late.is_empty() => {
+                    events.push(StoreEvent::Removed(Removed { room, is_gone: false }));
+                }
+                other => rest.push(other),
+            }
+        }
+        self.answers.send(events);
         rest
     }
 
@@ -456,9 +474,9 @@ impl WriterLoop {
         }
         // Always checked here, however recent the last check is.
         self.parts.identity.check(&self.parts.files)?;
-        let mut left = usize::MAX;
-        while !self.late.is_empty() && self.late.len() < left {
-            left = self.late.len();
+        let mut before = None;
+        while !self.late.is_empty() && before != Some(self.late.progress()) {
+            before = Some(self.late.progress());
             self.write_batch();
         }
         // What cannot be folded is taken in by the next run.

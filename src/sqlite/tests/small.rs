@@ -1,10 +1,13 @@
 //! What a small database holds besides messages: strangers can make sessions, rooms and counters without end, and none
 //! of them may keep messages out.
 
+use std::os::unix::fs::FileExt as _;
+
+use crate::sqlite::check;
 use crate::sqlite::contract::options;
 use crate::sqlite::tests::shares::{Log, is_stored};
-use crate::store::samples::{append, body_of, session_in, ticket};
-use crate::store::{Claim, Outcome, Purpose, StoreEvent, StoreRequest};
+use crate::store::samples::{append, body_of, room, session_in, ticket};
+use crate::store::{Claim, Outcome, Parked, Purpose, StoreEvent, StoreRequest};
 use crate::testing::TempDir;
 use crate::types::Durability;
 
@@ -86,6 +89,75 @@ fn sessions_wait_while_the_database_is_full_and_are_found() {
         assert_eq!(found, Some(&session_in(number, &rooms)));
     }
     log.close();
+}
+
+/// A batch that does not fit, with a session that is parked and comes back in it, and another one that is parked twice.
+#[test]
+fn who_comes_back_at_once_is_found_in_a_full_database() {
+    let directory = TempDir::new();
+    let mut log = small(&directory, 0);
+    while is_stored(&log.say("lobby", 10_000, 0)) {}
+    let rooms: Vec<String> = (0..60).map(|n| format!("{n:02}{}", "x".repeat(60))).collect();
+    let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+    while log.number("SELECT count(*) FROM parked") < 300 {
+        let before = log.number("SELECT count(*) FROM parked");
+        log.ask(vec![StoreRequest::Park(session_in(1_000 + before as u64, &rooms))]);
+        if log.number("SELECT count(*) FROM parked") == before {
+            break;
+        }
+    }
+    let claim = |number: u64| {
+        let session = session_in(number, &[]).session;
+        StoreRequest::Claim(Claim { ticket: ticket(Purpose::Resume, number), session })
+    };
+    let later = Parked { generation: 9, ..session_in(2, &rooms) };
+    let requests = vec![
+        StoreRequest::Park(session_in(1, &rooms)),
+        StoreRequest::Park(session_in(2, &rooms)),
+        claim(1),
+        StoreRequest::Park(later.clone()),
+        StoreRequest::Remove(room("lobby")),
+        StoreRequest::Append(append("lobby", "1", 0)),
+    ];
+    let events = log.ask(requests);
+    let claimed = |events: &[StoreEvent]| -> Vec<Option<Parked>> {
+        let parked = |event: &StoreEvent| match event {
+            StoreEvent::Claimed(claimed) => Some(claimed.parked.clone()),
+            StoreEvent::ClaimFailed { .. } => Some(None),
+            _ => None,
+        };
+        events.iter().filter_map(parked).collect()
+    };
+    assert_eq!((claimed(&events), refusals(&events)), (vec![Some(session_in(1, &rooms))], 0));
+    let removed = |event: &&StoreEvent| matches!(event, StoreEvent::Removed(removed) if !removed.is_gone);
+    assert_eq!(events.iter().filter(removed).count(), 1, "a session that waits may have been in it");
+    assert_eq!(claimed(&log.ask(vec![claim(2)])), [Some(later)]);
+    assert_eq!(claimed(&log.ask(vec![claim(1), claim(2)])), [None, None], "each once");
+    log.close();
+}
+
+/// One page of the table of sessions is overwritten on the disk.
+#[test]
+fn damage_among_parked_sessions_keeps_no_message_out() {
+    let directory = TempDir::new();
+    let mut log = small(&directory, 0);
+    for number in 0..20 {
+        log.ask(vec![StoreRequest::Park(session_in(number, &[]))]);
+    }
+    let options = log.options.clone();
+    log.close();
+    let mut log = Log::open(options);
+    let root = log.number("SELECT rootpage FROM sqlite_schema WHERE name = 'parked'") as u64;
+    let size = log.number("PRAGMA page_size") as u64;
+    let file = std::fs::OpenOptions::new().write(true).open(&log.options.path).unwrap();
+    file.write_all_at(&[0xff; 1_024], (root - 1) * size).unwrap();
+    for number in 30..40 {
+        let message = StoreRequest::Append(append("lobby", "1", 0));
+        let events = log.ask(vec![StoreRequest::Park(session_in(number, &[])), message]);
+        assert_eq!(refusals(&events), 0, "{number}");
+    }
+    assert_eq!(log.ends("lobby").1, 10);
+    assert!(!check(&log.options.path, None).unwrap().faults.is_empty(), "it is damaged");
 }
 
 #[test]

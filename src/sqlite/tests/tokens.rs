@@ -104,6 +104,12 @@ fn an_upgrade_in_place_keeps_the_key_and_copies_do_not_have_it() {
             for _ in 0..2 {
                 assert_eq!(log.key_at(&data), before, "{version}: an upgrade resets nobody");
             }
+            // A backup that an older racerd made: it has no epoch, but all else.
+            let older_copy = log.at("older-copy.db");
+            fs::copy(&data, &older_copy).unwrap();
+            let void = "UPDATE meta SET epoch = ''; PRAGMA journal_mode = DELETE";
+            outside(&older_copy).execute_batch(void).unwrap();
+            assert_eq!(log.key_at(&older_copy), new_key(data_key), "{version}");
             let copy = log.at("copy.db");
             backup(&data, &copy, false, Box::new(|_, _| ())).unwrap();
             for path in [&restored, &copy] {
