@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt as _;
 
 use crate::sqlite::check;
 use crate::sqlite::contract::options;
+use crate::sqlite::tests::outside;
 use crate::sqlite::tests::shares::{Log, is_stored};
 use crate::store::samples::{append, body_of, room, session_in, ticket};
 use crate::store::{Claim, Outcome, Parked, Purpose, StoreEvent, StoreRequest};
@@ -96,6 +97,11 @@ fn sessions_wait_while_the_database_is_full_and_are_found() {
 fn who_comes_back_at_once_is_found_in_a_full_database() {
     let directory = TempDir::new();
     let mut log = small(&directory, 0);
+    let bounds = crate::store::Bounds { park_for: 60, ..log.options.bounds };
+    log.log.set_bounds(bounds, &mut Vec::new());
+    let unused = "INSERT INTO rooms (id, name, head, at, common, oldest, used) VALUES (77, 'unused', 3, 0, 0, NULL, 0)";
+    outside(&log.options.path).execute(unused, []).unwrap();
+    log.pass(3 * 3_600_000, &mut Vec::new());
     while is_stored(&log.say("lobby", 10_000, 0)) {}
     let rooms: Vec<String> = (0..60).map(|n| format!("{n:02}{}", "x".repeat(60))).collect();
     let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
@@ -116,7 +122,7 @@ fn who_comes_back_at_once_is_found_in_a_full_database() {
         StoreRequest::Park(session_in(2, &rooms)),
         claim(1),
         StoreRequest::Park(later.clone()),
-        StoreRequest::Remove(room("lobby")),
+        StoreRequest::Remove(room("unused")),
         StoreRequest::Append(append("lobby", "1", 0)),
     ];
     let events = log.ask(requests);
