@@ -5,7 +5,7 @@ use super::chat::outage;
 use super::outbox::Outbox;
 use crate::api::{self, Action, BodyRules, answers};
 use crate::conn::Connection;
-use crate::engine::{Admitted, Coming, Connections};
+use crate::engine::{Admitted, Connections};
 use crate::http::authority::CrossOrigin;
 use crate::http::headers::Headers;
 use crate::http::method::Method;
@@ -40,12 +40,10 @@ impl Chat {
         let now = net.now().mono;
         let is_health = matches!(action, Ok(Action::Health | Action::Ready));
         if !is_health && action.is_ok() && net.get(conn).is_some_and(Connection::is_excess) {
-            let comes_back = || {
-                let private = net.get(conn).is_some_and(|c| c.secure);
-                let asks_for_socket = matches!(action, Ok(Action::Socket { .. })) && handshake::wants_upgrade(request);
-                asks_for_socket && self.coming(request, private, now) == Coming::Back
-            };
-            if !comes_back() || !net.keep(conn) {
+            let private = net.get(conn).is_some_and(|c| c.secure);
+            let asks_for_socket = matches!(action, Ok(Action::Socket { .. })) && handshake::wants_upgrade(request);
+            let session = if asks_for_socket { self.session_of(request, private, now) } else { None };
+            if !session.is_some_and(|session| net.keep(conn, session)) {
                 return Err(Problem::full());
             }
         }
@@ -153,8 +151,8 @@ impl Chat {
         let sealed = spoken == Spoken::Sealed;
         let private = sealed || net.get(conn).is_some_and(|c| c.secure);
         if request.method == Method::Get {
-            let coming = self.coming(request, private, net.now().mono);
-            let admitted = net.admit_handshake(conn, handshake::wants_upgrade(request), coming);
+            let session = self.session_of(request, private, net.now().mono);
+            let admitted = net.admit_handshake(conn, handshake::wants_upgrade(request), session);
             if let later @ Admitted::Later(_) = admitted.map_err(Problem::closing)? {
                 return Ok(later);
             }

@@ -5,7 +5,7 @@ use super::chat::outage;
 use super::outbox::Outbox;
 use crate::conn::Waits;
 use crate::crypto::Token;
-use crate::engine::{Coming, Connections};
+use crate::engine::{Connections, SessionMark};
 use crate::http::request::Request;
 use crate::hub::{Cursor, Session};
 use crate::protocol::reasons::Reason;
@@ -60,18 +60,20 @@ impl Chat {
         if age > self.limits.park_for / 2 { self.token(slot, now) } else { None }
     }
 
-    /// Returns how the client of a request for a WebSocket comes. It comes back if it shows a token that its socket
-    /// could resume with: one of this server, not too old, and the session's latest as far as is known here. Takes
-    /// nothing, and changes nothing: whether the session is resumed is decided when its client asks for that.
-    pub(super) fn coming(&self, request: &Request, private: bool, now: Millis) -> Coming {
-        let Some(token) = session_shown(request).and_then(|shown| self.tokens.open(shown)) else { return Coming::Anew };
+    /// Returns the session with which the client of a request for a WebSocket comes back. It does if it shows a token
+    /// that its socket could resume with: one of this server, not too old, and the session's latest as far as is known
+    /// here. Takes nothing, and changes nothing: whether the session is resumed is decided when its client asks for
+    /// that.
+    pub(super) fn session_of(&self, request: &Request, private: bool, now: Millis) -> Option<SessionMark> {
+        let token = self.tokens.open(session_shown(request)?)?;
         let age = self.running_seconds(now).saturating_sub(token.issued);
         let session = self.hub.find_session(token.identity.session).and_then(|slot| self.hub.session(slot));
         let is_stale = match session {
             Some(session) => token.identity.generation < session.generation,
             None => age > self.limits.park_for,
         };
-        if is_stale || token.identity.private && !private { Coming::Anew } else { Coming::Back }
+        let is_exposed = token.identity.private && !private;
+        (!is_stale && !is_exposed).then_some(SessionMark(token.identity.session.0))
     }
 
     /// Resumes a session: at once if it is here, otherwise once the store has said what it kept.

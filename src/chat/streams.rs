@@ -5,7 +5,7 @@ use super::Chat;
 use super::chat::outage;
 use super::outbox::Outbox;
 use crate::api::events;
-use crate::engine::{Admitted, Coming, Connections};
+use crate::engine::{Admitted, Connections};
 use crate::http::event_stream;
 use crate::http::method::Method;
 use crate::http::problem::Problem;
@@ -34,7 +34,7 @@ impl Chat {
             return Ok(Admitted::Now);
         }
         // It has nothing to show that not everybody could.
-        if let later @ Admitted::Later(_) = net.admit_handshake(conn, true, Coming::Anew)? {
+        if let later @ Admitted::Later(_) = net.admit_handshake(conn, true, None)? {
             return Ok(later);
         }
         // A listener has no name and no token: its cursor is all that it needs to reconnect.

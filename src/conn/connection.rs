@@ -32,6 +32,10 @@ pub struct Connection {
     pub(super) backed_up: bool,
     /// The peer has shut its sending side.
     pub(super) eof: bool,
+    /// The peer sends nothing more than what is not read yet.
+    pub has_hung_up: bool,
+    /// Its TLS handshake waits for its turn, and is not paid for by the wider networks of its address.
+    pub owes_tls: bool,
     /// The peer was over a rate: the socket is not read until `heard`, which lies ahead.
     pub(super) is_slowed: bool,
 }
@@ -150,6 +154,8 @@ impl Connection {
             progress: now,
             backed_up: false,
             eof: false,
+            has_hung_up: false,
+            owes_tls: false,
             is_slowed: false,
         }
     }
@@ -278,6 +284,12 @@ impl Connection {
             }
             _ => None,
         }
+    }
+
+    /// Returns whether this is a TLS connection of which nothing has come that is encrypted: its handshake goes on, or
+    /// is just over.
+    pub fn is_beginning_tls(&self) -> bool {
+        self.secure && matches!(&self.state, State::Http(http) if http.is_fresh())
     }
 
     /// Does not read the peer until this time, since it was over a rate.

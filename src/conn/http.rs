@@ -93,6 +93,11 @@ impl Http {
         self.since
     }
 
+    /// Returns whether nothing has come since the connection was accepted.
+    pub fn is_fresh(&self) -> bool {
+        self.answered == 0 && self.is_idle()
+    }
+
     /// Returns whether no byte of a request has come.
     pub fn is_idle(&self) -> bool {
         matches!(&self.phase, Phase::Head { buffer, .. } if buffer.is_empty())

@@ -51,6 +51,26 @@ impl Address {
     }
 }
 
+/// Which of the networks of an address pay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    All,
+    /// The narrowest: an IPv4 address, or a /64.
+    Own,
+    /// Those of which it is a part, and others, too.
+    Wider,
+}
+
+impl Width {
+    fn holds(self, shares: u32) -> bool {
+        match self {
+            Width::All => true,
+            Width::Own => shares == 1,
+            Width::Wider => shares > 1,
+        }
+    }
+}
+
 /// The part of what may come at once of all handshakes that is kept for those who come back.
 const KEPT: usize = 4;
 
@@ -234,31 +254,47 @@ impl Admission {
     /// make no more than the rate.
     pub fn spend_request(&mut self, address: IpAddr, now: Millis) -> Millis {
         let rate = self.requests;
-        self.until(address, now, |known, shares, sharers| known.requests.spend(rate.times(shares), sharers, now))
+        let spend = |known: &mut Address, shares, sharers| known.requests.spend(rate.times(shares), sharers, now);
+        self.until(address, Width::All, now, spend)
     }
 
-    /// Takes one TLS handshake of this address, before any of it is computed. Returns until when the connection is to
-    /// wait, each of the address's connections for its turn.
-    pub fn spend_secure(&mut self, address: IpAddr, now: Millis) -> Millis {
+    /// Returns whether this address may make one more TLS handshake without waiting.
+    pub fn has_secure(&mut self, address: IpAddr, now: Millis) -> bool {
         let rate = self.handshakes_per_address.times(SECURE);
-        self.until(address, now, |known, shares, sharers| known.secure.spend(rate.times(shares), sharers, now))
+        let free_at = |known: &mut Address, shares| known.secure.free_at(rate.times(shares), 1, now);
+        self.until(address, Width::All, now, |known, shares, _| free_at(known, shares)) <= now
+    }
+
+    /// Takes one TLS handshake of this address, before any of it is computed; of its own network, or of the wider ones,
+    /// which pay only once its own has let it go on. Returns until when the connection is to wait, each of the
+    /// network's connections for its turn.
+    pub fn spend_secure(&mut self, address: IpAddr, width: Width, now: Millis) -> Millis {
+        let rate = self.handshakes_per_address.times(SECURE);
+        self.until(address, width, now, |known, shares, sharers| known.secure.spend(rate.times(shares), sharers, now))
     }
 
     /// Returns until when a new connection of this address is to wait: what the others took is to be paid for first, so
     /// that nobody gets around the rate by coming anew for each request.
     pub fn may_ask_at(&mut self, address: IpAddr, now: Millis) -> Millis {
         let rate = self.requests;
-        self.until(address, now, |known, shares, sharers| known.requests.free_at(rate.times(shares), sharers, now))
+        let free_at = |known: &mut Address, shares, sharers| known.requests.free_at(rate.times(shares), sharers, now);
+        self.until(address, Width::All, now, free_at)
     }
 
-    /// Returns the latest time that `of` gives for an address that has connections, with its shares and the number of
-    /// these, and for its wider networks; now, if it is exempt.
-    fn until(&mut self, address: IpAddr, now: Millis, of: impl Fn(&mut Address, u32, u32) -> Millis) -> Millis {
+    /// Returns the latest time that `of` gives for the networks of this address that have connections, with the shares
+    /// of each and the number of these; now, if it is exempt.
+    fn until(
+        &mut self,
+        address: IpAddr,
+        width: Width,
+        now: Millis,
+        of: impl Fn(&mut Address, u32, u32) -> Millis,
+    ) -> Millis {
         if self.is_exempt(address) {
             return now;
         }
         let mut latest = now;
-        for (network, shares) in shares_of(address) {
+        for (network, shares) in shares_of(address).filter(|(_, shares)| width.holds(*shares)) {
             if let Some(known) = self.addresses.get_mut(&network) {
                 let sharers = known.connections.max(1);
                 latest = latest.max(of(known, shares, sharers));
@@ -361,7 +397,7 @@ mod tests {
         let mut waits = |address: &str, count| -> Vec<u64> {
             let mut one = || {
                 assert!(admission.count(ip(address), Millis(1)));
-                admission.spend_secure(ip(address), Millis(1)).0
+                admission.spend_secure(ip(address), Width::Own, Millis(1)).0
             };
             (0..count).map(|_| one()).collect()
         };
@@ -370,7 +406,7 @@ mod tests {
         assert!((950..=1_050).contains(&until[239]), "{until:?}");
         assert!(until.windows(2).all(|two| two[0] <= two[1]));
         assert_eq!(waits("192.0.2.2", 100), [1; 100], "others do not wait");
-        assert_eq!(admission.spend_secure(ip("127.0.0.1"), Millis(1)), Millis(1));
+        assert_eq!(admission.spend_secure(ip("127.0.0.1"), Width::Own, Millis(1)), Millis(1));
         (0..240).for_each(|_| admission.uncount(ip("192.0.2.1"), Millis(1)));
         assert!(admission.addresses.len() == 2, "it is remembered although its connections are gone");
     }

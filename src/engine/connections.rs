@@ -14,6 +14,7 @@ use super::client_rates::ClientRates;
 use super::handshake_line::HandshakeLine;
 use super::memory::Memory;
 use super::places::Places;
+use super::returns::Returns;
 use super::slot::{Counted, Slot, UNARMED};
 use super::{Admission, Budget, Fact, Now, Output};
 use crate::conn::{ConnLimits, Connection, Door};
@@ -30,6 +31,7 @@ pub struct Connections {
     pub(super) client_rates: ClientRates,
     pub(super) places: Places,
     pub(super) handshake_line: HandshakeLine,
+    pub(super) returns: Returns,
     pub(super) memory: Memory,
     /// Connections of which the kernel holds too much unread, to be closed in the next turn.
     pub(super) overfull: Vec<ConnId>,
@@ -70,6 +72,7 @@ impl Connections {
             client_rates: ClientRates::default(),
             places: Places::default(),
             handshake_line: HandshakeLine::default(),
+            returns: Returns::default(),
             memory: Memory::new(Budget::UNLIMITED),
             overfull: Vec::new(),
             now: Now::default(),

@@ -7,7 +7,7 @@ use super::handshakes::Called;
 use super::slot::Reading;
 use super::values::{Fact, Input, Limits, Now, Output};
 use super::weighing::Relief;
-use crate::conn::{Connection, Ending, Step, Timeout, WriteQueue};
+use crate::conn::{Connection, Door, Ending, Step, Timeout, WriteQueue};
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
@@ -133,6 +133,7 @@ impl<A: App> Engine<A> {
             Input::Bytes { conn, bytes } => self.bytes(conn, bytes),
             Input::WrongProtocol { conn, detail } => self.net.turn_away(conn, Problem::new(Status::BadRequest, detail)),
             Input::Ended { conn } => self.ended(conn),
+            Input::HungUp { conn } => self.hung_up(conn),
             Input::Lost { conn } => self.end(conn, Ending::Reset),
             Input::Wrote { conn, taken } => self.wrote(conn, taken),
             Input::Store(event) => self.app.store(&mut self.net, event),
@@ -176,7 +177,7 @@ impl<A: App> Engine<A> {
             match connection.timeout(now.mono, &limits) {
                 Timeout::Nothing => {}
                 Timeout::Late(problem, headers) => self.refused(conn, &headers, problem),
-                Timeout::Waited => self.net.release(conn),
+                Timeout::Waited => self.net.waited(conn),
                 Timeout::Full => self.net.turn_away(conn, Problem::full()),
                 Timeout::Ended(ending) => self.session_over(conn, session, ending),
                 Timeout::Drop(ending) => {
@@ -239,9 +240,12 @@ impl<A: App> Engine<A> {
         }
     }
 
-    /// Makes a connection go on with the bytes that it has here. Returns false if it has none: then its socket may be
-    /// read.
+    /// Makes a connection go on with the bytes that it has here. Returns false if it has none, so that its socket may
+    /// be read, or if it may not go on.
     pub fn read_on(&mut self, conn: ConnId) -> bool {
+        if !self.net.may_go_on(conn) {
+            return false;
+        }
         let Some(connection) = self.net.get_mut(conn).filter(|connection| connection.has_input()) else { return false };
         let mut input = std::mem::take(&mut connection.input);
         let used = self.run(conn, &mut input);
@@ -289,6 +293,7 @@ impl<A: App> Engine<A> {
                     self.net.note_client(conn, &request.headers);
                     self.net.spend_request(conn);
                     self.app.request(&mut self.net, conn, *request, body);
+                    self.leave_line_if_gone(conn);
                 }
                 Some(Step::Malformed(problem, headers)) => self.refused(conn, &headers, problem),
                 Some(Step::Text(text)) => self.app.text(&mut self.net, conn, &text),
@@ -321,6 +326,23 @@ impl<A: App> Engine<A> {
         } else {
             self.net.mark_dirty(conn);
             self.net.arm(conn);
+        }
+    }
+
+    fn hung_up(&mut self, conn: ConnId) {
+        if let Some(connection) = self.net.get_mut(conn) {
+            connection.has_hung_up = true;
+            self.leave_line_if_gone(conn);
+        }
+    }
+
+    /// Drops a connection that waits for its handshake, if its peer is gone: it would use nothing of the socket, and
+    /// those behind it wait.
+    fn leave_line_if_gone(&mut self, conn: ConnId) {
+        let waits = |connection: &Connection| matches!(connection.door(), Some(Door::Line(_)));
+        let is_gone = self.net.get(conn).is_some_and(|connection| connection.has_hung_up && waits(connection));
+        if is_gone {
+            self.drop(conn, Ending::Eof);
         }
     }
 

@@ -17,7 +17,7 @@ const RUN: u8 = 3;
 /// How a client comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coming {
-    /// It has shown a session token.
+    /// It has shown the token of a session that has not come back just before.
     Back,
     Anew,
 }
@@ -113,6 +113,11 @@ impl HandshakeLine {
     /// Returns how many handshakes of this network wait.
     pub fn waiting(&self, network: Network) -> usize {
         self.crowds.get(&network).copied().unwrap_or_default()
+    }
+
+    /// Returns whether a connection waits.
+    pub fn has(&self, conn: ConnId) -> bool {
+        self.places.contains_key(&conn)
     }
 
     /// Returns the number of handshakes that wait.

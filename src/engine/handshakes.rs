@@ -2,6 +2,7 @@
 //! connection, which is not read meanwhile, and whose time does not run.
 
 use super::handshake_line::{Coming, LONGEST_WAIT, MOST_WAITING};
+use super::returns::{Gate, SessionMark};
 use super::{Connections, Payer};
 use crate::conn::Door;
 use crate::http::problem::Problem;
@@ -30,12 +31,18 @@ pub(super) enum Called {
 
 impl Connections {
     /// Takes one handshake from the rates, if this connection may open one more WebSocket or event stream now.
-    /// `becomes` is false if the request only asks whether another connection could; it never waits.
+    /// `becomes` is false if the request only asks whether another connection could: it never waits, and takes nothing
+    /// of what is kept. `shown` is the session with whose token it comes.
     ///
     /// # Errors
     /// 429 if its client has too many of them, asks too often or has too many that wait, 503 if the server is full, or
     /// if all clients together ask too often for one that does not wait.
-    pub fn admit_handshake(&mut self, id: ConnId, becomes: bool, coming: Coming) -> Result<Admitted, Problem> {
+    pub fn admit_handshake(
+        &mut self,
+        id: ConnId,
+        becomes: bool,
+        shown: Option<SessionMark>,
+    ) -> Result<Admitted, Problem> {
         if !becomes && self.is_full {
             return Err(Problem::full());
         }
@@ -47,14 +54,18 @@ impl Connections {
         if is_proxied || !becomes {
             self.admission.may_connect(address, self.part_of_places())?;
         }
+        let shown = shown.filter(|session| becomes && self.comes_back(id, *session));
         if is_called {
+            self.came_back(id, shown, Gate::Past);
             return Ok(Admitted::Now);
         }
+        let coming = if shown.is_some() { Coming::Back } else { Coming::Anew };
         let (line, is_exempt) = (&self.handshake_line, self.admission.is_exempt(address));
         self.admission.may_ask_for_handshake(address, |network| line.waiting(network), now)?;
         if self.handshake_line.may_pass(coming, |coming| self.admission.has_handshake(coming, now)) {
             self.admission.spend_handshake(address, now);
             self.handshake_line.passed(coming);
+            self.came_back(id, shown, Gate::Past);
             return Ok(Admitted::Now);
         }
         // Whoever stood behind so many would wait in vain.
@@ -66,7 +77,21 @@ impl Connections {
         if !is_exempt && shares_of(address).any(is_crowd) {
             return Err(Problem::too_many("too many handshakes from this address wait for their turn", LONGEST_WAIT));
         }
+        self.came_back(id, shown, Gate::Line);
         Ok(Admitted::Later(coming))
+    }
+
+    /// Returns whether a connection that shows a token of this session is the first to do so lately, and counts among
+    /// those who come back.
+    pub(super) fn comes_back(&self, id: ConnId, session: SessionMark) -> bool {
+        let (now, line) = (self.now.mono, &self.handshake_line);
+        self.returns.comes_back(session, id, self.client_network(id), now, |conn| line.has(conn))
+    }
+
+    /// Notes that a connection has come back with a token of this session.
+    pub(super) fn came_back(&mut self, id: ConnId, session: Option<SessionMark>, gate: Gate) {
+        let Some(session) = session else { return };
+        self.returns.note(session, id, gate, self.client_network(id), self.now.mono);
     }
 
     /// Has a request wait for its handshake. It is handled once more when its turn comes.

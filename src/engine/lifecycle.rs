@@ -1,6 +1,9 @@
 //! Opens connections, turns them into WebSockets or event streams, and drops them; counts each against an address
 //! meanwhile.
 
+use core::net::IpAddr;
+
+use super::admission::Width;
 use super::slot::{Counted, Slot};
 use super::{Connections, Fact, Now, Output};
 use crate::conn::{Connection, Ending, Protocol, Rate};
@@ -18,7 +21,7 @@ impl Connections {
     }
 
     /// Adds a new connection. If its address has too many, it is answered with 429 and closed; without a word, where
-    /// its answer would take one of the last places.
+    /// its answer would take one of the last places, or need a TLS handshake that is not free.
     pub(super) fn open(&mut self, id: ConnId, mut connection: Connection, secure: bool) {
         connection.secure = secure;
         let peer = connection.peer.address();
@@ -27,18 +30,16 @@ impl Connections {
             self.slots.resize_with(index + 1, || None);
         }
         let admitted = self.admission.may_connect(peer.ip(), self.part_of_places());
-        let is_dropped = admitted.is_err() && self.is_tight();
         // A refused connection counts, too, until it is gone.
         let is_counted = self.admission.count(peer.ip(), self.now.mono);
+        let may_be_told = !self.is_tight() && (!secure || self.admission.has_secure(peer.ip(), self.now.mono));
+        let is_dropped = admitted.is_err() && !may_be_told;
         if let Err(problem) = admitted {
             let date = self.date().to_owned();
             connection.turn_away(problem.into_response(), &date, self.now.mono);
         }
-        let mut waits_until = self.admission.may_ask_at(peer.ip(), self.now.mono);
-        if secure && !is_dropped {
-            waits_until = waits_until.max(self.admission.spend_secure(peer.ip(), self.now.mono));
-        }
-        connection.slow_until(waits_until, self.now.mono);
+        let asks_at = self.admission.may_ask_at(peer.ip(), self.now.mono);
+        connection.slow_until(asks_at, self.now.mono);
         let counted = if is_counted { Counted::Peer } else { Counted::Not };
         self.memory.count += 1;
         self.places.excess += usize::from(connection.is_excess());
@@ -50,8 +51,43 @@ impl Connections {
         if is_dropped {
             return self.drop(id, Ending::Refused);
         }
+        if secure {
+            self.begin_tls(id, peer.ip());
+        }
         self.mark_dirty(id);
         self.arm(id);
+    }
+
+    /// Lets a new connection make its TLS handshake, when its turn has come.
+    fn begin_tls(&mut self, id: ConnId, address: IpAddr) {
+        let now = self.now.mono;
+        let until = self.admission.spend_secure(address, Width::Own, now);
+        if let Some(connection) = self.get_mut(id) {
+            connection.slow_until(until, now);
+            connection.owes_tls = true;
+        }
+        if until <= now {
+            self.pay_for_tls(id);
+        }
+    }
+
+    /// Goes on with a connection that was over a rate and has waited.
+    pub(super) fn waited(&mut self, id: ConnId) {
+        self.pay_for_tls(id);
+        self.release(id);
+    }
+
+    /// Takes the TLS handshake that this connection is about to make from its wider networks, if that is not done. What
+    /// is over the rate of its own network, and perhaps never comes to anything, must not take from its neighbours.
+    fn pay_for_tls(&mut self, id: ConnId) {
+        let now = self.now.mono;
+        let Some(connection) = self.get_mut(id).filter(|connection| connection.owes_tls) else { return };
+        connection.owes_tls = false;
+        let address = connection.peer.address().ip();
+        let until = self.admission.spend_secure(address, Width::Wider, now);
+        if let Some(connection) = self.get_mut(id) {
+            connection.slow_until(until, now);
+        }
     }
 
     /// Records for which client a request came, if its peer is a trusted proxy. A proxy's connection carries requests

@@ -3,6 +3,7 @@
 use core::cmp::Reverse;
 use core::net::IpAddr;
 
+use super::returns::{Gate, SessionMark};
 use super::{Connections, Output};
 use crate::types::{ConnId, Millis};
 
@@ -18,6 +19,9 @@ const FEW: usize = 64;
 /// An HTTP connection gives up its place only once it has been idle for this long, in milliseconds: whoever has just
 /// connected is about to ask.
 const IDLE: u64 = 1000;
+/// A TLS connection has this part of `header_timeout` for its handshake before it counts as idle: on a slow line, its
+/// three round trips take seconds, and nothing of it is seen here meanwhile. The rest is for its request.
+const HANDSHAKE_PART: u64 = 2;
 /// Milliseconds between two searches for idle connections, which look at all of them, and how many one finds at most.
 const SEARCH_EVERY: u64 = 100;
 const FOUND: usize = 256;
@@ -71,21 +75,24 @@ impl Connections {
         self.part_of_places().zip(self.free_places()).is_some_and(|(part, free)| free <= part / 2)
     }
 
-    /// Gives a connection in excess one of the places that are kept for clients that come back, if one is free.
-    pub fn keep(&mut self, id: ConnId) -> bool {
-        if self.free_places().is_none_or(|free| free == 0) || self.has_its_part_of_kept(id) {
+    /// Gives a connection in excess one of the places that are kept for clients that come back, if one is free, and
+    /// if it does with the token of this session.
+    pub fn keep(&mut self, id: ConnId, session: SessionMark) -> bool {
+        let is_free = self.free_places().is_some_and(|free| free > 0);
+        if !is_free || self.has_its_part_of_kept(id) || !self.comes_back(id, session) {
             return false;
         }
         let has_place = self.get_mut(id).is_some_and(|connection| connection.keep());
         if has_place {
             self.places.excess -= 1;
+            self.came_back(id, Some(session), Gate::Past);
             self.push_output(Output::Keep(id));
         }
         has_place
     }
 
-    /// Returns whether the address of this connection has so many that the rest of the kept places is for others. One
-    /// token may be shown by many.
+    /// Returns whether the address of this connection has so many that the rest of the kept places is for others.
+    /// Tokens are free to get.
     fn has_its_part_of_kept(&self, id: ConnId) -> bool {
         let kept = kept_places(self.places.most.unwrap_or_default());
         let has = self.get(id).map_or(0, |connection| self.admission.connections_of(connection.peer.asker()));
@@ -128,7 +135,11 @@ impl Connections {
     /// Returns how many connections the address of an idle HTTP connection has, and since when it is idle.
     fn idle_of(&self, id: ConnId) -> Option<(u32, Millis)> {
         let connection = self.get(id)?;
-        let since = connection.idle_since().filter(|since| since.after(IDLE) <= self.now.mono)?;
+        let rests = match connection.is_beginning_tls() {
+            true => IDLE.max(self.limits.header_timeout / HANDSHAKE_PART),
+            false => IDLE,
+        };
+        let since = connection.idle_since().filter(|since| since.after(rests) <= self.now.mono)?;
         Some((self.admission.connections_of(connection.peer.address().ip()).max(1), since))
     }
 

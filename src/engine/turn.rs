@@ -45,7 +45,8 @@ pub trait Edge {
     fn asked_at(&self) -> Option<Millis>;
 
     /// Reads once from a socket, if the engine allows it to be read, and feeds the engine. If there may be more to
-    /// read, [`Edge::take_ready`] names the connection again.
+    /// read, [`Edge::take_ready`] names the connection again. If it may not be read, and its peer has hung up, the
+    /// engine is told that instead.
     fn read(&mut self, conn: ConnId);
 
     /// Returns how many bytes of this connection the kernel holds unread.

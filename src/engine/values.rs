@@ -43,8 +43,10 @@ pub enum Input<'a> {
     /// The peer's first bytes are of another protocol than this listener's, such as plain HTTP where TLS is expected.
     /// `detail` says what to do instead.
     WrongProtocol { conn: ConnId, detail: &'static str },
-    /// The peer has shut its sending side.
+    /// The peer has shut its sending side, and all that it sent was read.
     Ended { conn: ConnId },
+    /// The peer has shut its sending side, or the socket has failed, and what it sent before may not be read yet.
+    HungUp { conn: ConnId },
     /// The socket failed.
     Lost { conn: ConnId },
     /// The socket took this many bytes of the queue.

@@ -252,15 +252,20 @@ impl World {
     // Actions of clients.
 
     pub fn connect(&mut self, index: u32, address: &str) {
-        self.arrive(index, address, false);
+        self.arrive(index, address, false, false);
+    }
+
+    /// Connects to a listener that speaks TLS; the world has only what is inside.
+    pub fn connect_securely(&mut self, index: u32, address: &str) {
+        self.arrive(index, address, false, true);
     }
 
     /// Connects beyond the connection limit.
     pub fn connect_in_excess(&mut self, index: u32, address: &str) {
-        self.arrive(index, address, true);
+        self.arrive(index, address, true, false);
     }
 
-    fn arrive(&mut self, index: u32, address: &str, is_excess: bool) {
+    fn arrive(&mut self, index: u32, address: &str, is_excess: bool, secure: bool) {
         if self.peers.contains_key(&index) {
             return;
         }
@@ -284,8 +289,8 @@ impl World {
         // proof: the test's own addresses.
         let peer: core::net::SocketAddr = address.parse().expect("an address with a port");
         self.engine.handle(match is_excess {
-            true => Input::Excess { conn: id, peer, secure: false },
-            false => Input::Opened { conn: id, peer, secure: false },
+            true => Input::Excess { conn: id, peer, secure },
+            false => Input::Opened { conn: id, peer, secure },
         });
     }
 
@@ -376,12 +381,17 @@ impl World {
         self.say_plainly(index, &format!("{{\"type\":\"{kind}\",\"id\":{id}{fields}}}"));
     }
 
-    /// Ends the peer's stream. The loop sees the end after all bytes sent before, and only while it may read.
+    /// Ends the peer's stream. The loop sees the end after all bytes sent before, and only while it may read; till then
+    /// the engine is told that the peer has hung up.
     pub fn end(&mut self, index: u32) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
+        let conn = peer.id;
+        if !peer.ended && (peer.refused || !self.engine.may_read(conn)) {
+            self.engine.handle(Input::HungUp { conn });
+            return self.flush();
+        }
         if peer.unread.is_empty() && !peer.ended && !peer.refused && self.engine.may_read(peer.id) {
             peer.ended = true;
-            let conn = peer.id;
             self.engine.handle(Input::Ended { conn });
             self.flush();
         }

@@ -259,9 +259,11 @@ impl<A: App> Loop<A> {
                 Source::Listener(number) => self.listeners.ready(number),
                 Source::Socket { index, generation } => {
                     let Some((id, socket)) = self.sockets.find(index, generation) else { continue };
-                    if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        socket.hung_up |= event.is_read_closed() || event.is_error();
-                        if !std::mem::replace(&mut socket.readable, true) {
+                    let has_ended = event.is_read_closed() || event.is_error();
+                    if event.is_readable() || has_ended {
+                        // Told at once, even to a connection that is not read at present.
+                        let is_news = has_ended && !std::mem::replace(&mut socket.hung_up, true);
+                        if !std::mem::replace(&mut socket.readable, true) || is_news {
                             self.ready.push(id);
                         }
                     }
@@ -401,11 +403,14 @@ impl<A: App> Edge for Loop<A> {
 
     /// Reads at most a buffer full; a socket with more to read is ready in the next turn, too.
     fn read(&mut self, conn: ConnId) {
+        let Some(socket) = self.sockets.get(conn) else { return };
         if !self.engine.may_read(conn) {
             // The bytes wait in the kernel until the engine resumes this connection.
+            if socket.hung_up {
+                self.engine.handle(Input::HungUp { conn });
+            }
             return;
         }
-        let Some(socket) = self.sockets.get(conn) else { return };
         let read = socket.read(&mut self.buffer, &mut self.scratch);
         let growth = socket.growth();
         if socket.wants_write() {

@@ -213,6 +213,8 @@ impl Worst {
             fixed("connections told that the server is full", "their number", excess.saturating_mul(EXCESS as u64)),
         ];
         shared.push(term("messages kept in memory", "tail_bytes_total", limits.tail_bytes_total as u64));
+        let returns = (engine::MAX_RETURNS * engine::RETURN_BYTES) as u64;
+        shared.push(fixed("sessions that came back lately", "their number", returns));
         shared.push(term(
             "sessions waited for",
             "detached_max",

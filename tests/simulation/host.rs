@@ -345,6 +345,9 @@ impl Edge for Running<'_> {
         let Some(link) = self.host.link(conn) else { return };
         let Running { host, scene, .. } = self;
         if !host.engine.may_read(conn) {
+            if scene.links.get(link).has_hung_up() {
+                host.engine.handle(Input::HungUp { conn });
+            }
             return;
         }
         match scene.server_reads(link, scene.mix.limits.read_budget) {

@@ -158,6 +158,11 @@ impl Link {
         self.broken || self.up.ended || !self.up.arrived.is_empty()
     }
 
+    /// Returns whether the server would be told that nothing more comes than what has arrived.
+    pub fn has_hung_up(&self) -> bool {
+        self.broken || self.up.ended
+    }
+
     /// Returns the bytes that have arrived at the server, and wait there.
     pub fn unread(&self) -> u64 {
         self.up.arrived.len() as u64

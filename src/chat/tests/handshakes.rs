@@ -86,13 +86,14 @@ fn beyond_the_rate_of_all_addresses_take_turns_and_who_comes_back_goes_first() {
 fn newcomers_have_a_share_beside_those_who_come_back() {
     let mut world = world(50, 100);
     ask(&mut world, 0, "192.0.2.1:1", None);
-    let back = token(&world, 0);
     let first = spend(&mut world, 1, 149);
-    for index in first..first + 50 {
-        ask(&mut world, index, &format!("203.0.113.{index}:1"), Some(&back));
-    }
+    let comes_back = |world: &mut World, index: u32| {
+        let back = token(world, index - first);
+        ask(world, index, &format!("203.0.113.{index}:1"), Some(&back));
+    };
+    (first..first + 50).for_each(|index| comes_back(&mut world, index));
     let waiting: Vec<u32> = (first + 50..first + 70).collect();
-    waiting.iter().for_each(|index| ask(&mut world, *index, &format!("203.0.113.{index}:1"), Some(&back)));
+    waiting.iter().for_each(|index| comes_back(&mut world, *index));
     assert_eq!(world.engine.net.waiting_handshakes(), 20, "what is kept is spent");
     for index in 400..410 {
         ask(&mut world, index, &format!("192.0.2.{}:1", index - 300), None);
@@ -170,6 +171,33 @@ fn who_is_gone_waits_no_more_and_the_next_has_its_place() {
     assert_eq!(world.engine.net.waiting_handshakes(), 0);
 }
 
+/// The attack: a crowd that asks and goes at once would hold all of the line, and each of its handshakes would be made.
+#[test]
+fn who_hangs_up_while_it_waits_leaves_the_line_and_costs_nothing() {
+    let mut world = world(50, 100);
+    spend(&mut world, 0, 150);
+    for index in 200..240 {
+        ask(&mut world, index, &format!("203.0.113.{}:1", index - 200), None);
+        if index % 2 == 0 {
+            // What it sends besides does not hide that it is gone.
+            world.say(index, r#"{"type":"ping","id":7}"#);
+            world.turn();
+        }
+        world.end(index);
+    }
+    assert_eq!((world.engine.net.waiting_handshakes(), world.engine.net.count()), (0, 150));
+    ask(&mut world, 300, "192.0.2.1:1", None);
+    world.pass(10);
+    assert_eq!(status(&world, 300), 101, "the first handshake that is free");
+    // Whoever is told to have gone before it asks does not wait either.
+    world.connect(301, "192.0.2.2:1");
+    world.upgrade(301, "/ws");
+    let conn = world.peers[&301].id;
+    world.engine.handle(Input::HungUp { conn });
+    world.turn();
+    assert_eq!((world.engine.net.waiting_handshakes(), world.peers.contains_key(&301)), (0, false));
+}
+
 /// A client may send on before it has its answer, and its time to send a head does not run while it waits.
 #[test]
 fn what_is_sent_while_waiting_is_read_when_the_turn_has_come() {
@@ -204,6 +232,55 @@ fn streams_wait_likewise_and_who_only_asks_does_not() {
     assert_eq!(types(&world.heard(10)), ["joined"]);
 }
 
+/// The attack: one token, shown by many sockets from many addresses, which would have all that is kept for those who
+/// come back, and go before everybody else.
+#[test]
+fn a_token_is_worth_one_handshake_in_five_seconds() {
+    let mut world = world(50, 100);
+    spend(&mut world, 0, 150);
+    let (own, other) = (token(&world, 0), token(&world, 1));
+    let shows = |world: &mut World, index: u32, token: &str| {
+        ask(world, index, &format!("203.0.{}.{}:1", index / 200, index % 200), Some(token));
+        status(world, index)
+    };
+    assert_eq!((200..220).map(|index| shows(&mut world, index, &own)).filter(|status| *status == 101).count(), 1);
+    assert_eq!(shows(&mut world, 220, &other), 101, "others have what is kept");
+    // Who only asks takes nothing of it, and the token is worth as much as before.
+    let another = token(&world, 2);
+    world.connect(221, "192.0.2.1:1");
+    let asks = format!(
+        "GET /ws HTTP/1.1\r\nHost: localhost\r\nSec-WebSocket-Protocol: racerd.v1, racerd.session.{another}\r\n\r\n"
+    );
+    world.send(221, asks.as_bytes());
+    world.turn();
+    assert_eq!((status(&world, 221), shows(&mut world, 222, &another)), (503, 101));
+    world.pass(5_000);
+    let next = spend(&mut world, 300, 150);
+    assert_eq!([0, 1].map(|n| shows(&mut world, next + n, &own)), [101, 0], "it counts again, once");
+}
+
+/// Whoever leaves the line has taken nothing, and may come again.
+#[test]
+fn a_token_in_line_is_worth_one_place() {
+    let mut world = world(50, 100);
+    spend(&mut world, 0, 150);
+    let tokens: Vec<String> = (0..51).map(|index| token(&world, index)).collect();
+    let shows = |world: &mut World, index: u32, token: usize| {
+        ask(world, index, &format!("203.0.{}.{}:1", index / 200, index % 200), Some(&tokens[token]));
+    };
+    (0..50).for_each(|token| shows(&mut world, 200 + token, token as usize));
+    (250..254).for_each(|index| shows(&mut world, index, 50));
+    let statuses = |world: &World| [250, 251, 252, 253, 254].map(|index| status(world, index));
+    world.reset(250);
+    shows(&mut world, 254, 50);
+    world.pass(10);
+    assert_eq!(statuses(&world), [0, 0, 0, 0, 101], "it has the place of the first");
+    world.pass(10);
+    assert_eq!(statuses(&world), [0, 0, 0, 0, 101], "the others are newcomers");
+    world.pass(600);
+    assert_eq!(statuses(&world), [0, 101, 101, 101, 101]);
+}
+
 /// The session may even be parked meanwhile.
 #[test]
 fn who_waits_in_line_comes_back_as_the_same_member() {
@@ -216,10 +293,11 @@ fn who_waits_in_line_comes_back_as_the_same_member() {
         world.reset(0);
         world.pass(before);
         let next = spend(&mut world, 1, if before == 0 { 2 } else { 3 });
-        ask(&mut world, next, "192.0.2.9:1", Some(&back));
+        let others = [token(&world, 1), token(&world, 2)];
+        ask(&mut world, next, "192.0.2.9:1", Some(&others[0]));
         assert_eq!(status(&world, next), 101, "what is kept");
-        for index in next + 1..next + 3 {
-            ask(&mut world, index, "192.0.2.1:1", Some(&back));
+        for (index, shown) in [(next + 1, &others[1]), (next + 2, &back)] {
+            ask(&mut world, index, "192.0.2.1:1", Some(shown));
             assert_eq!(status(&world, index), 0);
         }
         world.peers.get_mut(&(next + 2)).unwrap().is_sealed = true;
@@ -234,6 +312,10 @@ fn who_waits_in_line_comes_back_as_the_same_member() {
 
 #[test]
 fn only_a_token_that_its_socket_could_resume_with_is_worth_anything() {
+    [true, false].iter().for_each(|is_latest| tokens_are_worth(*is_latest));
+}
+
+fn tokens_are_worth(is_latest: bool) {
     let mut world = world(50, 100);
     ask(&mut world, 0, "192.0.2.1:1", None);
     let first = token(&world, 0);
@@ -266,8 +348,7 @@ fn only_a_token_that_its_socket_could_resume_with_is_worth_anything() {
     // That of the world's secrets.
     let key = [1; 32];
     let cases = [
-        (third.clone(), 101),
-        (second, 101),
+        (if is_latest { third.clone() } else { second }, 101),
         (first, 0),
         (format!("{third}A"), 0),
         ("A".repeat(300), 0),

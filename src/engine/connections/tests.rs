@@ -105,6 +105,67 @@ fn tls_connections_beyond_the_rate_are_not_read() {
     net.check().unwrap();
 }
 
+/// Returns a table in which an address may make 4 TLS handshakes a second, and 8 at once, and have `most` connections.
+fn with_tls(most: u32) -> Connections {
+    let mut net = Connections::new(limits(1000), Admission::new(most, Rate::new(1, 1000, 2), Rate::new(0, 1, 1)));
+    net.set_now(at(1));
+    net
+}
+
+fn comes(net: &mut Connections, index: u32, address: &str) -> bool {
+    let conn = ConnId { index, generation: 1 };
+    let peer = core::net::SocketAddr::new(address.parse().unwrap(), 1);
+    net.open(conn, Connection::new(peer, net.now.mono), true);
+    net.slot(conn).is_some() && net.may_read(conn)
+}
+
+/// The attack: a /64 that comes again and again, and goes before its handshake's turn, would use up what its /48 has.
+#[test]
+fn tls_handshakes_that_are_never_made_cost_the_neighbours_nothing() {
+    let mut net = with_tls(0);
+    let made = (0..1_000).filter(|index| {
+        let is_read = comes(&mut net, *index, "2001:db8:0:1::1");
+        net.drop(ConnId { index: *index, generation: 1 }, crate::conn::Ending::Reset);
+        is_read
+    });
+    assert!(made.count() <= 8);
+    let of_neighbours = (2_000..2_024).filter(|n| comes(&mut net, *n, &format!("2001:db8:0:{n:x}::1")));
+    assert_eq!(of_neighbours.count(), 24, "the /56 has 32");
+    net.check().unwrap();
+}
+
+/// The wider networks pay when the handshake is made, and have a rate of their own.
+#[test]
+fn a_tls_handshake_that_has_waited_is_paid_for_by_all_of_its_networks() {
+    let mut net = with_tls(0);
+    let of = |n: u32| format!("2001:db8:0:{:x}::1", n % 8);
+    let read = (0..72).filter(|n| comes(&mut net, *n, &of(*n))).count();
+    assert_eq!(read, 31, "of the /56, by eight networks that have 8 each");
+    let mut made = 0;
+    for now in (1..=991).step_by(10) {
+        net.set_now(at(now));
+        while let Some(id) = net.pop_due(Millis(now)) {
+            let limits = net.limits.clone();
+            if matches!(net.get_mut(id).unwrap().timeout(Millis(now), &limits), crate::conn::Timeout::Waited) {
+                net.waited(id);
+            }
+            made += usize::from(net.may_read(id));
+            net.arm_after(id, Millis(now));
+        }
+    }
+    assert!((14..=17).contains(&made), "sixteen a second of a /56: {made}");
+}
+
+/// A refusal over TLS costs a handshake, too.
+#[test]
+fn who_is_refused_over_tls_is_told_only_while_a_handshake_is_free() {
+    let mut net = with_tls(1);
+    assert!(comes(&mut net, 0, "192.0.2.1"));
+    let told = (1..20).filter(|index| comes(&mut net, *index, "192.0.2.1")).count();
+    assert_eq!((told, net.count()), (7, 8), "the others are dropped without a word");
+    assert!(comes(&mut net, 30, "192.0.2.2"));
+}
+
 /// A session may be in many rooms. What one of them is told of the queue must not be forgotten because another asks
 /// when the bound has risen meanwhile.
 #[test]
