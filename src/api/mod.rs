@@ -69,6 +69,12 @@ pub enum Action {
 }
 
 impl Action {
+    /// Returns whether the answer is made from what is at hand, and must be had even from a busy server: the page, and
+    /// whether the server lives.
+    pub fn is_light(&self) -> bool {
+        matches!(self, Action::Page(_) | Action::Moved { .. } | Action::Health | Action::Ready)
+    }
+
     /// Returns whether the request or its answer reveals messages or members. A WebSocket's handshake does not.
     pub fn tells(&self) -> bool {
         match self {

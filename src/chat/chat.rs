@@ -11,7 +11,7 @@ use super::postponed::Queue;
 use super::sealed::Sealed;
 use super::sessions::Resuming;
 use super::shares::RoomRates;
-use crate::api::Access;
+use crate::api::{self, Access};
 use crate::conn::{Connection, Encoding, Ending, Rate, Waits};
 use crate::crypto::{Nonces, TokenSealer};
 use crate::engine::{App, Connections, Fact};
@@ -175,6 +175,10 @@ impl App for Chat {
 
     fn known_by(&mut self, names: &[String]) {
         self.access.own = Hosts::new(names);
+    }
+
+    fn is_light(&self, request: &Request) -> bool {
+        api::action(request, &self.access).is_ok_and(|action| action.is_light())
     }
 
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>) {

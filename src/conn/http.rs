@@ -54,6 +54,8 @@ pub enum Door {
     Closed,
     /// It waits in line for its handshake.
     Line(Box<Request>),
+    /// It was looked at ahead of its turn, and waits for that. Any request may.
+    Turn(Box<(Request, Vec<u8>)>),
     /// Its turn has come.
     Open,
 }
@@ -79,6 +81,9 @@ impl Http {
             Phase::Head { buffer, .. } => buffer.capacity(),
             Phase::Body { request, body, .. } => size_of::<Request>() + request.headers.memory() + body.capacity(),
             Phase::Waiting(Reply { door: Door::Line(request), .. }) => size_of::<Request>() + request.headers.memory(),
+            Phase::Waiting(Reply { door: Door::Turn(held), .. }) => {
+                size_of::<(Request, Vec<u8>)>() + held.0.headers.memory() + held.1.capacity()
+            }
             Phase::Waiting(_) => 0,
         }
     }

@@ -22,6 +22,12 @@ pub trait App {
     /// Handles a whole request. It must be answered with [`Connections::respond`], now or later, or by an upgrade.
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>);
 
+    /// Returns whether a request is for what must be there even on a busy server, such as a health check, and costs
+    /// little: see [`super::Turn`].
+    fn is_light(&self, _request: &Request) -> bool {
+        false
+    }
+
     /// Refuses bytes that are not a whole request, and closes. The header fields, where they could be read, say which
     /// origins may read the refusal.
     fn refused(&mut self, net: &mut Connections, conn: ConnId, headers: &Headers, problem: Problem);

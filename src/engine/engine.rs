@@ -10,6 +10,7 @@ use super::weighing::Relief;
 use crate::conn::{Connection, Door, Ending, Step, Timeout, WriteQueue};
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
+use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::http::status::Status;
 use crate::store::StoreRequest;
@@ -33,6 +34,8 @@ pub struct Engine<A> {
     drain_timeout: u64,
     /// The end of the last turn left something for the next one.
     unfinished: bool,
+    /// Only light requests are answered at present: see [`App::is_light`].
+    light_alone: bool,
 }
 
 /// How far a graceful shutdown has come.
@@ -53,7 +56,7 @@ enum Stop {
 impl<A: App> Engine<A> {
     /// Returns an engine without connections; `drain_timeout` is in milliseconds.
     pub fn new(net: Connections, app: A, drain_timeout: u64) -> Engine<A> {
-        Engine { net, app, stop: Stop::No, drain_timeout, unfinished: false }
+        Engine { net, app, stop: Stop::No, drain_timeout, unfinished: false, light_alone: false }
     }
 
     /// Returns how long a graceful shutdown may take, in milliseconds.
@@ -109,6 +112,21 @@ impl<A: App> Engine<A> {
     /// Returns whether the shutdown that [`Input::Stop`] began is complete: every client was told and is gone.
     pub fn is_finished(&self) -> bool {
         matches!(self.stop, Stop::Leaving { .. }) && self.net.count() == 0
+    }
+
+    /// Answers, from now on, one light request of each connection that is read and no other one, or all again.
+    pub fn answer_light_alone(&mut self, light_alone: bool) {
+        self.light_alone = light_alone;
+    }
+
+    /// Returns whether the next thing that a connection asks may be light.
+    pub fn may_be_light(&self, conn: ConnId) -> bool {
+        self.net.get(conn).is_some_and(|connection| connection.is_http() && !connection.is_waiting())
+    }
+
+    /// Returns whether a connection has asked for something that waits for its turn.
+    pub fn has_its_turn_to_come(&self, conn: ConnId) -> bool {
+        matches!(self.net.get(conn).and_then(Connection::door), Some(Door::Turn(_)))
     }
 
     /// Handles one input, and everything that it makes possible.
@@ -243,10 +261,13 @@ impl<A: App> Engine<A> {
     /// Makes a connection go on with the bytes that it has here. Returns false if it has none, so that its socket may
     /// be read, or if it may not go on.
     pub fn read_on(&mut self, conn: ConnId) -> bool {
+        let has_turn = self.take_turn(conn);
         if !self.net.may_go_on(conn) {
-            return false;
+            return has_turn;
         }
-        let Some(connection) = self.net.get_mut(conn).filter(|connection| connection.has_input()) else { return false };
+        let Some(connection) = self.net.get_mut(conn).filter(|connection| connection.has_input()) else {
+            return has_turn;
+        };
         let mut input = std::mem::take(&mut connection.input);
         let used = self.run(conn, &mut input);
         if let Some(connection) = self.net.get_mut(conn) {
@@ -264,6 +285,30 @@ impl<A: App> Engine<A> {
         true
     }
 
+    /// Carries out the request that waited for its connection's turn. Returns false if there is none.
+    fn take_turn(&mut self, conn: ConnId) -> bool {
+        let Some(reply) = self.net.get_mut(conn).and_then(Connection::reply_mut) else { return false };
+        let (request, body) = match std::mem::take(&mut reply.door) {
+            Door::Turn(held) => *held,
+            other => {
+                reply.door = other;
+                return false;
+            }
+        };
+        self.request(conn, request, body);
+        self.settle();
+        true
+    }
+
+    fn request(&mut self, conn: ConnId, request: Request, body: Vec<u8>) {
+        self.net.note_client(conn, &request.headers);
+        self.net.spend_request(conn);
+        self.app.request(&mut self.net, conn, request, body);
+        self.leave_line_if_gone(conn);
+        self.net.mark_dirty(conn);
+        self.net.arm(conn);
+    }
+
     /// Makes a connection parse bytes until it needs more, must pause, or has made as much work as it may in one go.
     /// Returns the number of bytes parsed: all, if it needs more.
     fn run(&mut self, conn: ConnId, bytes: &mut [u8]) -> usize {
@@ -273,7 +318,7 @@ impl<A: App> Engine<A> {
             if !self.net.may_go_on(conn) {
                 break;
             }
-            if work >= WORK {
+            if work >= if self.light_alone { 1 } else { WORK } {
                 self.net.unread.push(conn);
                 break;
             }
@@ -289,12 +334,11 @@ impl<A: App> Engine<A> {
                     break;
                 }
                 None | Some(Step::Again) => {}
-                Some(Step::Request(request, body)) => {
-                    self.net.note_client(conn, &request.headers);
-                    self.net.spend_request(conn);
-                    self.app.request(&mut self.net, conn, *request, body);
-                    self.leave_line_if_gone(conn);
+                Some(Step::Request(request, body)) if self.light_alone && !self.app.is_light(&request) => {
+                    let Some(reply) = self.net.get_mut(conn).and_then(Connection::reply_mut) else { return length };
+                    reply.door = Door::Turn(Box::new((*request, body)));
                 }
+                Some(Step::Request(request, body)) => self.request(conn, *request, body),
                 Some(Step::Malformed(problem, headers)) => self.refused(conn, &headers, problem),
                 Some(Step::Text(text)) => self.app.text(&mut self.net, conn, &text),
                 Some(Step::Binary(payload)) => self.app.binary(&mut self.net, conn, &payload),

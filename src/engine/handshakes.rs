@@ -139,7 +139,7 @@ impl Connections {
         let reply = self.get_mut(id)?.reply_mut()?;
         match std::mem::replace(&mut reply.door, door) {
             Door::Line(request) => Some(*request),
-            Door::Closed | Door::Open => None,
+            Door::Closed | Door::Turn(_) | Door::Open => None,
         }
     }
 

@@ -44,6 +44,9 @@ pub trait Edge {
     /// there.
     fn asked_at(&self) -> Option<Millis>;
 
+    /// Returns whether a read of this socket costs little: it has no handshake of TLS to make.
+    fn is_cheap_to_read(&mut self, conn: ConnId) -> bool;
+
     /// Reads once from a socket, if the engine allows it to be read, and feeds the engine. If there may be more to
     /// read, [`Edge::take_ready`] names the connection again. If it may not be read, and its peer has hung up, the
     /// engine is told that instead.
@@ -101,6 +104,8 @@ pub trait Edge {
 pub enum Part {
     /// A read, with all that follows from it: up to 32 requests, or a TLS handshake.
     Reading,
+    /// A read that is answered only if it asks for a static page or a health check.
+    ReadingAhead,
     /// All deliveries and pages that the edge allows.
     Delivering,
     /// A write of what waits for one connection, which takes microseconds.
@@ -183,11 +188,40 @@ impl Turn {
             }
         }
         self.ready.serve(done);
+        self.read_ahead(edge);
         let left = self.ready.order_mut();
         if let Some(stalled) = edge.engine().net.note_unserved(left.len()) {
             let unread: Vec<_> = left.iter().copied().chain(stalled).map(|conn| (conn, edge.unread(conn))).collect();
             edge.engine().net.measured(unread.into_iter());
         }
+    }
+
+    /// Answers static pages and health checks of those to whom this turn did not come, in a time that only they have.
+    /// The order is the same: the first connection of each address comes first. Whatever else they ask waits, parsed,
+    /// for its turn, so that it is looked at once; its connection keeps its place.
+    fn read_ahead<E: Edge>(&mut self, edge: &mut E) {
+        if self.ready.is_empty() {
+            return;
+        }
+        edge.begin_part(Part::ReadingAhead);
+        let mut served = Vec::new();
+        for conn in self.ready.order_mut().iter().copied() {
+            if !edge.engine().may_be_light(conn) || !edge.is_cheap_to_read(conn) {
+                continue;
+            }
+            edge.engine().answer_light_alone(true);
+            if !edge.engine().read_on(conn) {
+                edge.read(conn);
+            }
+            edge.engine().answer_light_alone(false);
+            if !edge.engine().has_its_turn_to_come(conn) {
+                served.push(conn);
+            }
+            if !edge.has_time() {
+                break;
+            }
+        }
+        self.ready.forget(&served);
     }
 
     /// Submits the requests to the store, and handles the answers that are there; the memory log answers at once.

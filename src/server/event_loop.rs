@@ -63,6 +63,9 @@ const EVENTS: usize = 1024;
 /// kinds of writing. All connections wait for it.
 const PART: Duration = Duration::from_millis(2);
 
+/// How long static pages and health checks are answered besides, if a turn does not come to everybody.
+const AHEAD: Duration = Duration::from_micros(500);
+
 /// Writes for each look at the clock. A write takes microseconds, so a part ends in time all the same.
 const WRITES_A_LOOK: u32 = 8;
 
@@ -331,7 +334,7 @@ impl<A: App> Edge for Loop<A> {
     }
 
     fn begin_part(&mut self, part: Part) {
-        self.part_until = Instant::now() + PART;
+        self.part_until = Instant::now() + if part == Part::ReadingAhead { AHEAD } else { PART };
         self.each_look = if part == Part::Writing { WRITES_A_LOOK } else { 1 };
         self.unlooked = 0;
     }
@@ -399,6 +402,10 @@ impl<A: App> Edge for Loop<A> {
     fn asked_at(&self) -> Option<Millis> {
         let is_told = self.untold == 0 || self.untold > self.engine.net.count() / EVENTS + 1;
         is_told.then_some(self.asked_at)
+    }
+
+    fn is_cheap_to_read(&mut self, conn: ConnId) -> bool {
+        self.sockets.get(conn).is_some_and(|socket| !socket.is_handshaking())
     }
 
     /// Reads at most a buffer full; a socket with more to read is ready in the next turn, too.

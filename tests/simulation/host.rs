@@ -340,6 +340,10 @@ impl Edge for Running<'_> {
         Some(self.host.engine.net.now().mono)
     }
 
+    fn is_cheap_to_read(&mut self, _: ConnId) -> bool {
+        true
+    }
+
     /// Reads once from a link.
     fn read(&mut self, conn: ConnId) {
         let Some(link) = self.host.link(conn) else { return };

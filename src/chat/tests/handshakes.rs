@@ -210,6 +210,8 @@ fn what_is_sent_while_waiting_is_read_when_the_turn_has_come() {
     ask(&mut world, 10, "192.0.2.1:1", None);
     world.say(10, r#"{"type":"ping","id":7}"#);
     world.turn();
+    let conn = world.peers[&10].id;
+    assert!(!world.engine.read_on(conn), "it has no turn yet, though something of it has come");
     assert!(world.engine.net.ids().len() == 4 && status(&world, 10) == 0);
     world.pass(499);
     assert_eq!(status(&world, 10), 0);

@@ -12,9 +12,11 @@ struct Porch {
     ready: Vec<ConnId>,
     unread: BTreeMap<ConnId, Vec<u8>>,
     stop: bool,
-    /// Steps that each part of a turn has time for.
+    /// Reads for which a turn has time.
     steps: usize,
     left: usize,
+    /// Those ahead.
+    ahead: usize,
     got: Vec<u8>,
 }
 
@@ -29,6 +31,7 @@ impl Porch {
             stop: false,
             steps: usize::MAX,
             left: 0,
+            ahead: 1,
             got: Vec::new(),
         }
     }
@@ -47,8 +50,12 @@ impl Edge for Porch {
     fn engine(&mut self) -> &mut Engine<Chat> {
         &mut self.engine
     }
-    fn begin_part(&mut self, _: Part) {
-        self.left = self.steps;
+    fn begin_part(&mut self, part: Part) {
+        self.left = match part {
+            Part::Reading => self.steps,
+            Part::ReadingAhead => self.ahead,
+            Part::Delivering | Part::Writing => usize::MAX,
+        };
     }
     fn has_time(&mut self) -> bool {
         self.left -= 1;
@@ -62,7 +69,11 @@ impl Edge for Porch {
 
     fn accept(&mut self) {
         for conn in self.arrivals.drain(..) {
-            self.engine.handle(Input::Opened { conn, peer: ([192, 0, 2, 1], 1).into(), secure: false });
+            self.engine.handle(Input::Opened {
+                conn,
+                peer: ([192, 0, 2, (conn.index / 10) as u8], 1).into(),
+                secure: false,
+            });
         }
     }
 
@@ -71,6 +82,10 @@ impl Edge for Porch {
     }
     fn asked_at(&self) -> Option<Millis> {
         Some(self.engine.net.now().mono)
+    }
+
+    fn is_cheap_to_read(&mut self, _: ConnId) -> bool {
+        true
     }
 
     fn read(&mut self, conn: ConnId) {
@@ -146,4 +161,57 @@ fn who_comes_under_an_index_that_was_in_line_is_read() {
         let Ok(_) = turn.run(&mut porch, NOW);
     }
     assert!(porch.unread[&next].is_empty() && porch.unread[&other].is_empty(), "{:?}", porch.unread);
+}
+
+/// Returns a porch whose turns read one connection, and look at so many ahead. All of these have come and are ready.
+fn busy(conns: &[ConnId], ahead: usize, request: impl Fn(ConnId) -> String) -> (Porch, Turn) {
+    let mut porch = Porch { steps: 1, ahead, ..Porch::new(conns) };
+    let mut turn = Turn::default();
+    let Ok(_) = turn.run(&mut porch, NOW);
+    porch.unread.iter_mut().for_each(|(conn, bytes)| *bytes = request(*conn).into_bytes());
+    porch.ready = conns.to_vec();
+    (porch, turn)
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+/// The attack: requests of many addresses, many at once on each connection, and the server's own health check behind
+/// them.
+#[test]
+fn health_and_the_page_are_answered_in_the_turn_that_does_not_come_to_them() {
+    let conns: Vec<ConnId> = (0..32).map(|index| conn(index, 1)).collect();
+    let (mut porch, mut turn) = busy(&conns, usize::MAX, |conn| match conn.index {
+        30 => get("/healthz"),
+        31 => get("/"),
+        _ => get("/rooms/r/members").repeat(3),
+    });
+    for turns in 1..=30 {
+        let Ok(_) = turn.run(&mut porch, NOW);
+        let got = String::from_utf8_lossy(&porch.got).into_owned();
+        let light = (got.matches("{\"alive\":true}").count(), got.matches("<html").count());
+        let answers = got.matches("\"members\":[]").count();
+        assert_eq!((answers, light), (3 * turns, (1, 1)), "of one connection each turn, and these besides");
+        assert_eq!(porch.engine.net.check(), Ok(()));
+    }
+    let Ok(_) = turn.run(&mut porch, NOW);
+    let Ok(more) = turn.run(&mut porch, NOW);
+    assert!(!more, "nobody is left over");
+}
+
+/// Nor do many health checks of one address keep those of others waiting.
+#[test]
+fn addresses_take_turns_at_what_is_light() {
+    let conns: Vec<ConnId> = (0..12).map(|index| conn(index, 1)).collect();
+    let (mut porch, mut turn) = busy(&conns, 2, |_| get("/healthz").repeat(3));
+    let Ok(_) = turn.run(&mut porch, NOW);
+    let read: Vec<u32> = conns.iter().filter(|conn| porch.unread[conn].is_empty()).map(|conn| conn.index).collect();
+    assert_eq!(read, [0, 1, 10]);
+    let answers = |porch: &Porch| String::from_utf8_lossy(&porch.got).matches("HTTP/1.1 200 ").count();
+    assert_eq!(answers(&porch), 3 + 1 + 1, "one of each connection that is looked at ahead");
+    for _ in 0..40 {
+        let Ok(_) = turn.run(&mut porch, NOW);
+    }
+    assert_eq!(answers(&porch), 36);
 }
