@@ -14,6 +14,7 @@ mod requests;
 mod sealed;
 mod sessions;
 mod shares;
+mod sites;
 mod streams;
 #[cfg(test)]
 mod tests;

@@ -27,8 +27,8 @@ settings! {
         reply_bytes: usize = "64KiB", Kind::Size { min: 2048, max: GIB }, live true;
         /// Sends that a connection may have open. No more than 64, since a sender's last 64 keys are kept.
         in_flight: u32 = "32", Kind::Count { min: 1, max: 64 }, live true;
-        /// Bytes of sends that may wait for the store in all. Addresses (IPv6: each /64) share them; a connection whose
-        /// address is over its share waits, and no other.
+        /// Bytes of sends that may wait for the store in all. Addresses (IPv6: each /64; of a /56 no more than 4, of a
+        /// /48 16) share them; a connection whose address is over its share waits, and no other.
         append_bytes: usize = "2MiB", Kind::Size { min: 4096, max: GIB }, live true;
         /// Rooms that one session may be in.
         rooms_per_session: u32 = "64", Kind::Count { min: 1, max: 10_000 }, live true;

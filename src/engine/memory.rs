@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, HashMap};
 
 use super::Payer;
 use crate::conn::Ledger;
-use crate::types::{ConnId, Millis};
+use crate::types::{ConnId, Millis, Network, shares_of};
 
 /// What the server may hold, and what it holds for each connection. All in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,33 +164,58 @@ pub(super) struct Holding {
     pub bytes: u64,
 }
 
+/// Returns the networks wider than a payer's own, and the shares of each.
+fn wider_of(payer: Payer) -> impl Iterator<Item = (Network, u32)> {
+    payer.network().into_iter().flat_map(shares_of).filter(|(_, shares)| *shares > 1)
+}
+
 /// Chooses the connections to close until `excess` bytes are free: always the largest of the payer who holds most. A
-/// payer who holds no more than `innocent` bytes is never chosen: if nobody holds more, no queue is to blame.
+/// payer who holds no more than `innocent` bytes is never chosen: if nobody holds more, no queue is to blame. A payer
+/// counts as holding its part of what its wider networks hold, if that is more (see [`shares_of`]).
 pub(super) fn largest_first(mut holdings: Vec<Holding>, excess: u64, innocent: u64) -> Vec<ConnId> {
     holdings.retain(|holding| holding.bytes > 0);
     holdings.sort_unstable_by_key(|holding| (holding.bytes, holding.conn));
     let mut payers: HashMap<Payer, (u64, Vec<Holding>)> = HashMap::new();
+    let mut wider: HashMap<Network, u64> = HashMap::new();
     for holding in holdings {
         let (sum, list) = payers.entry(holding.payer).or_default();
         *sum += holding.bytes;
         list.push(holding);
+        wider_of(holding.payer).for_each(|(network, _)| *wider.entry(network).or_default() += holding.bytes);
     }
+    let counts_as = |payer, own: u64, wider: &HashMap<Network, u64>| {
+        let part = |(network, shares)| wider.get(&network).map_or(0, |bytes| bytes / u64::from(shares));
+        wider_of(payer).map(part).fold(own, u64::max)
+    };
     // The heap decides the order, not the map: among payers who hold as much, the lowest connection goes first.
     #[allow(clippy::iter_over_hash_type)]
     let mut heap: BinaryHeap<_> = {
         let first = |list: &[Holding]| std::cmp::Reverse(list.last().map(|holding| holding.conn));
-        payers.iter().map(|(payer, (sum, list))| (*sum, first(list), *payer)).collect()
+        let place = |(payer, (sum, list)): (&Payer, &(u64, Vec<Holding>))| {
+            (counts_as(*payer, *sum, &wider), *sum, first(list), *payer)
+        };
+        payers.iter().map(place).collect()
     };
     let (mut chosen, mut freed) = (Vec::new(), 0);
     while freed < excess
-        && let Some((sum, _, payer)) = heap.pop()
-        && sum > innocent
+        && let Some((counted, sum, first, payer)) = heap.pop()
+        && counted > innocent
     {
+        // Others of its wider networks may have given since.
+        let counts = counts_as(payer, sum, &wider);
+        if counts < counted {
+            heap.push((counts, sum, first, payer));
+            continue;
+        }
         let Some(holding) = payers.get_mut(&payer).and_then(|(_, list)| list.pop()) else { continue };
         chosen.push(holding.conn);
         freed += holding.bytes;
+        for (network, _) in wider_of(payer) {
+            wider.entry(network).and_modify(|bytes| *bytes -= holding.bytes);
+        }
         if let Some(next) = payers.get(&payer).and_then(|(_, list)| list.last()) {
-            heap.push((sum - holding.bytes, std::cmp::Reverse(Some(next.conn)), payer));
+            let sum = sum - holding.bytes;
+            heap.push((counts_as(payer, sum, &wider), sum, std::cmp::Reverse(Some(next.conn)), payer));
         }
     }
     chosen
@@ -252,6 +277,26 @@ mod tests {
         assert!(largest_first(holdings.clone(), 31_001, 0).contains(&conn(90)));
         assert_eq!(largest_first(holdings.clone(), u64::MAX, 0).len(), 51, "and nobody who holds nothing");
         assert_eq!(largest_first(holdings, u64::MAX, 20_000).len(), 30, "20,000 bytes are no fault");
+    }
+
+    /// The attack: a connection of each network of a /48, each of which holds less than anybody else does.
+    #[test]
+    fn a_wider_network_gives_once_it_holds_more_than_its_shares() {
+        for (step, shares) in [(1, 4), (256, 16)] {
+            let network = |n: u16| Payer::Network([0x2001, 0xdb8, 0, n * step, 0, 0, 0, 0].into());
+            let held = |payer, index, bytes| Holding { payer, conn: conn(index), bytes };
+            let crowd = (0..100).map(|n| held(network(n), n.into(), 1000 + u64::from(n)));
+            let honest = held(payer(1), 900, 2000);
+            let holdings: Vec<Holding> = crowd.chain([honest]).collect();
+            // Until what they hold is 2000 for each share, and no more than that.
+            let left = 2000 * shares;
+            let most = (0..100).map(|n| 1000 + n).sum::<u64>() - left;
+            let chosen = largest_first(holdings.clone(), most, 0);
+            assert!(!chosen.contains(&conn(900)) && chosen.len() as u64 >= (100 - 2 * shares) - 8);
+            assert_eq!(chosen.first(), Some(&conn(99)), "the largest of them is the first");
+            assert!(largest_first(holdings.clone(), most + 2000, 0).contains(&conn(900)));
+            assert_eq!(largest_first(holdings, u64::MAX, 2000).len(), chosen.len(), "what is no fault stays");
+        }
     }
 
     proptest! {
