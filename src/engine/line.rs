@@ -39,11 +39,6 @@ impl Line {
         self.order.get(place).copied()
     }
 
-    /// Returns the line itself, to be put into another order.
-    pub fn order_mut(&mut self) -> &mut Vec<ConnId> {
-        &mut self.order
-    }
-
     /// Takes the first connections out of the line: they were served.
     pub fn serve(&mut self, count: usize) {
         for conn in self.order.drain(..count) {

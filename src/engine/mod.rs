@@ -10,7 +10,7 @@ mod client_rates;
 mod connections;
 #[allow(clippy::module_inception)]
 mod engine;
-mod fairness;
+mod fair_line;
 mod handshake_line;
 mod handshakes;
 mod lifecycle;

@@ -1,7 +1,7 @@
 //! The order of a turn, for every loop around an engine. The server and the simulator run this same function, so what
 //! holds in one holds in the other.
 
-use super::fairness::Fairness;
+use super::fair_line::FairLine;
 use super::line::Line;
 use super::{App, Connections, Engine, Fact, Input, Now, Output};
 
@@ -120,14 +120,18 @@ pub enum Written {
     Failed,
 }
 
+/// The number of ready connections up to which one turn serves all of them soon enough in any order.
+const FEW: usize = 8;
+
 /// Runs turns. Between turns it keeps only the capacity of its lists.
 #[derive(Debug, Default)]
 pub struct Turn {
     requests: Vec<StoreRequest>,
     answers: Vec<StoreEvent>,
-    /// Connections to read, those that were left over first.
-    ready: Line,
-    fairness: Fairness,
+    /// Connections to read.
+    ready: FairLine,
+    /// Those of them that may ask for something light, and were not looked at for that.
+    ahead: FairLine,
     /// Connections that have just become ready, or have something to write.
     fresh: Vec<ConnId>,
     /// Connections that earlier turns had no time to flush, in order.
@@ -164,6 +168,7 @@ impl Turn {
         self.expire(edge);
         self.carry_out(edge);
         self.ready.forget(&self.closed);
+        self.ahead.forget(&self.closed);
         self.backlog.forget(&self.closed);
         edge.free(&mut self.closed);
         self.hand_over(edge)
@@ -174,25 +179,50 @@ impl Turn {
     fn read<E: Edge>(&mut self, edge: &mut E) {
         edge.engine().take_unread(&mut self.fresh);
         edge.take_ready(&mut self.fresh);
-        join(&mut self.ready, self.fresh.drain(..), &edge.engine().net);
-        self.fairness.order(self.ready.order_mut(), &edge.engine().net);
         edge.begin_part(Part::Reading);
-        let mut done = 0;
-        while let Some(conn) = self.ready.get(done) {
-            if !edge.engine().read_on(conn) {
-                edge.read(conn);
+        let mut fresh = std::mem::take(&mut self.fresh);
+        let mut has_time = true;
+        if self.ready.is_empty() && fresh.len() <= FEW {
+            for place in (1..fresh.len()).rev() {
+                if fresh[..place].contains(&fresh[place]) {
+                    fresh.remove(place);
+                }
             }
-            done += 1;
-            if !edge.has_time() {
-                break;
+            let mut done = 0;
+            while has_time && let Some(conn) = fresh.get(done).copied() {
+                if edge.engine().net.get(conn).is_some() {
+                    read(edge, conn);
+                    has_time = edge.has_time();
+                }
+                done += 1;
             }
+            fresh.drain(..done);
         }
-        self.ready.serve(done);
+        for conn in fresh.drain(..) {
+            self.line_up(edge, conn);
+        }
+        self.fresh = fresh;
+        while has_time && let Some(conn) = self.ready.next() {
+            read(edge, conn);
+            has_time = edge.has_time();
+        }
         self.read_ahead(edge);
-        let left = self.ready.order_mut();
-        if let Some(stalled) = edge.engine().net.note_unserved(left.len()) {
-            let unread: Vec<_> = left.iter().copied().chain(stalled).map(|conn| (conn, edge.unread(conn))).collect();
+        if let Some(stalled) = edge.engine().net.note_unserved(self.ready.len()) {
+            let unread: Vec<_> = self.ready.iter().chain(stalled).map(|conn| (conn, edge.unread(conn))).collect();
             edge.engine().net.measured(unread.into_iter());
+        }
+    }
+
+    /// Puts a connection into the line, if it is not gone: what was noted of one before it was freed would otherwise
+    /// hold the place of the next that has its index, which then would never be served.
+    fn line_up<E: Edge>(&mut self, edge: &mut E, conn: ConnId) {
+        if edge.engine().net.get(conn).is_none() {
+            return;
+        }
+        let of = edge.engine().net.takes_turns_as(conn);
+        self.ready.join(conn, of);
+        if edge.engine().may_be_light(conn) {
+            self.ahead.join(conn, of);
         }
     }
 
@@ -201,18 +231,17 @@ impl Turn {
     /// for its turn, so that it is looked at once; its connection keeps its place.
     fn read_ahead<E: Edge>(&mut self, edge: &mut E) {
         if self.ready.is_empty() {
-            return;
+            return self.ahead.clear();
         }
         edge.begin_part(Part::ReadingAhead);
         let mut served = Vec::new();
-        for conn in self.ready.order_mut().iter().copied() {
-            if !edge.engine().may_be_light(conn) || !edge.is_cheap_to_read(conn) {
+        while let Some(conn) = self.ahead.next() {
+            let waits = self.ready.has(conn) && edge.engine().may_be_light(conn);
+            if !waits || !edge.is_cheap_to_read(conn) {
                 continue;
             }
             edge.engine().answer_light_alone(true);
-            if !edge.engine().read_on(conn) {
-                edge.read(conn);
-            }
+            read(edge, conn);
             edge.engine().answer_light_alone(false);
             if !edge.engine().has_its_turn_to_come(conn) {
                 served.push(conn);
@@ -301,6 +330,13 @@ impl Turn {
 fn join(line: &mut Line, list: impl Iterator<Item = ConnId>, net: &Connections) {
     for conn in list.filter(|conn| net.get(*conn).is_some()) {
         line.join(conn);
+    }
+}
+
+/// Makes a connection go on with what is here, or reads its socket.
+fn read<E: Edge>(edge: &mut E, conn: ConnId) {
+    if !edge.engine().read_on(conn) {
+        edge.read(conn);
     }
 }
 
