@@ -126,7 +126,7 @@ impl Admission {
     /// # Errors
     /// 429: the address has reached its connection limit, or that part.
     pub fn may_connect(&self, address: IpAddr, part: Option<usize>) -> Result<(), Problem> {
-        let has_its_part = |part| self.most_connections_of(address) as usize >= part;
+        let has_its_part = |part| self.connections_of(address) as usize >= part;
         if part.is_some_and(has_its_part) && !self.is_exempt(address) {
             let detail = "few connections are free, and this address has a quarter of all that there may be";
             return Err(Problem::too_many(detail, 1000));
@@ -141,14 +141,8 @@ impl Admission {
         }
     }
 
-    /// Returns the connections of this address; 0 if it is exempt.
+    /// Returns the connections of the widest network of this address; 0 if it is exempt.
     pub fn connections_of(&self, address: IpAddr) -> u32 {
-        let network = shares_of(address).next().map(|(network, _)| network);
-        network.and_then(|network| self.addresses.get(&network)).map_or(0, |known| known.connections)
-    }
-
-    /// Returns those of the widest network of this address.
-    fn most_connections_of(&self, address: IpAddr) -> u32 {
         let known = shares_of(address).filter_map(|(network, _)| self.addresses.get(&network));
         known.map(|known| known.connections).max().unwrap_or_default()
     }

@@ -7,7 +7,7 @@ use super::returns::{Gate, SessionMark};
 use super::{Connections, Output};
 use crate::types::{ConnId, Millis};
 
-/// An address may have more than this part of all places only while as many are free.
+/// An address (IPv6: a /48) may have more than this part of all places only while as many are free.
 const PART: usize = 4;
 /// The part of all places that is kept for clients that come back with a token, at most [`MOST_KEPT`].
 const KEPT: usize = 16;
@@ -100,7 +100,8 @@ impl Connections {
     }
 
     /// Returns the connection that is to give up its place to a newcomer of this address: an idle one of the address
-    /// that has most, and more than that of the newcomer. No more than a few searches a second look at all connections.
+    /// (IPv6: the /48) that has most, and more than that of the newcomer. No more than a few searches a second look at
+    /// all connections.
     pub(super) fn next_idle(&mut self, newcomer: IpAddr) -> Option<ConnId> {
         if self.places.most.is_none() || self.has_place() {
             return None;

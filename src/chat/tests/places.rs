@@ -198,3 +198,134 @@ fn one_address_does_not_have_all_places_that_are_kept() {
     assert_eq!(statuses, [101, 101, 101, 101, 503, 503, 503, 503, 503]);
     assert_eq!(comes(310, 392, "upgrade"), 101, "others have theirs");
 }
+
+/// A /48 has 65,536 networks that could each count as an address with no connection.
+#[test]
+fn the_networks_of_a_site_are_one_at_the_last_places() {
+    let of = |n: u32| format!("[2001:db8:0:{n:x}::1]:1");
+    let mut world = world();
+    world.engine.net.set_places(Some(256));
+    let join = |world: &mut World, index: u32, address: &str| {
+        world.connect(index, address);
+        world.turn();
+        upgraded(world, index, None)
+    };
+    // Somebody waits for nothing, and all other places are taken.
+    connect(&mut world, 0, 0, false);
+    (1..240).for_each(|index| assert_eq!(join(&mut world, index, &format!("192.0.{}.1:1", 2 + index)), 101));
+    world.pass(2_000);
+    let tokens: Vec<String> = (1..40).map(|index| token(&world, index)).collect();
+    let comes = |world: &mut World, index: u32, address: &str, token: Option<&str>| {
+        world.connect_in_excess(index, address);
+        world.turn();
+        let status = upgraded(world, index, token);
+        world.pass(200);
+        status
+    };
+    let back: Vec<u16> = (0..20).map(|n| comes(&mut world, 300 + n, &of(n), Some(&tokens[n as usize]))).collect();
+    assert_eq!(back.iter().filter(|status| **status == 101).count(), 4, "one of them took who was idle: {back:?}");
+    // Whoever is idle next does not give way to who has four places already, but to who has none.
+    assert_eq!(comes(&mut world, 400, "192.0.1.1:1", Some(&tokens[30])), 101);
+    world.reset(5);
+    connect(&mut world, 5, 5, false);
+    world.pass(1_500);
+    assert_eq!(comes(&mut world, 401, &of(100), None), 503);
+    assert!(world.peers.contains_key(&5));
+    assert_eq!(comes(&mut world, 402, "192.0.1.2:1", None), 101);
+    assert!(!world.peers.contains_key(&5));
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stranger {
+    Socket,
+    /// Shows a token that it has got.
+    Back,
+    /// Asks for nothing.
+    Silent,
+    Tls,
+    HalfHead,
+    Health,
+    Goes,
+}
+
+/// Where strangers come from: from all networks of so many sites, or addresses.
+fn strangers() -> impl Strategy<Value = (u32, bool, Vec<(Stranger, u32)>)> {
+    let stranger = prop_oneof![
+        6 => Just(Stranger::Socket),
+        2 => Just(Stranger::Back),
+        2 => Just(Stranger::Silent),
+        1 => Just(Stranger::Tls),
+        1 => Just(Stranger::HalfHead),
+        1 => Just(Stranger::Health),
+        1 => Just(Stranger::Goes),
+    ];
+    (1..4u32, any::<bool>(), prop::collection::vec((stranger, any::<u32>()), 50..150))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    /// Whatever strangers do who have no more than three sites, a client that comes back is let in at its first try.
+    /// So is a newcomer while they have one.
+    #[test]
+    fn honest_clients_get_in_beside_strangers((sites, is_v6, steps) in strangers()) {
+        let mut world = world();
+        world.engine.net.set_places(Some(256));
+        assert_eq!(joins(&mut world, 0, 1), 101);
+        let mut own = token(&world, 0);
+        world.reset(0);
+        let mut tokens = Vec::new();
+        // First they take all that they get.
+        let first = (0..300).map(|number| (Stranger::Socket, 7 * number));
+        for (number, (stranger, random)) in first.chain(steps).enumerate() {
+            let index = 10 + number as u32;
+            let address = match is_v6 {
+                true => format!("[2001:db8:{:x}:{:x}::1]:1", random % sites, random / sites % 0x10000),
+                false => format!("198.51.100.{}:1", random % sites),
+            };
+            let is_full = |world: &World| {
+                let lasting = world.peers.values().filter(|peer| !peer.listener.is_excess).count();
+                lasting >= 256 - kept_places(256)
+            };
+            match (stranger, is_full(&world)) {
+                (Stranger::Goes, _) => world.reset(10 + random % index),
+                (Stranger::Tls, false) => world.connect_securely(index, &address),
+                (_, false) => world.connect(index, &address),
+                (_, true) => world.connect_in_excess(index, &address),
+            }
+            world.turn();
+            match stranger {
+                Stranger::Socket if upgraded(&mut world, index, None) == 101 => tokens.push(token(&world, index)),
+                Stranger::Back if !tokens.is_empty() => {
+                    let shown = tokens[random as usize % tokens.len()].clone();
+                    upgraded(&mut world, index, Some(&shown));
+                }
+                Stranger::HalfHead => world.send(index, b"GET / HTTP/1.1\r\n"),
+                Stranger::Health => world.send(index, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+                _ => {}
+            }
+            if number < 300 {
+                continue;
+            }
+            world.pass(u64::from(random % 100));
+            if number % 50 < 49 {
+                continue;
+            }
+            let enter = |world: &mut World, index: u32, address: &str, token: Option<&str>| {
+                match is_full(world) {
+                    true => world.connect_in_excess(index, address),
+                    false => world.connect(index, address),
+                }
+                world.turn();
+                upgraded(world, index, token)
+            };
+            if sites == 1 {
+                prop_assert_eq!(enter(&mut world, 5_000, "192.0.2.7:1", None), 101, "a newcomer, step {}", number);
+            }
+            world.pass(5_000);
+            prop_assert_eq!(enter(&mut world, 5_001, "192.0.2.8:1", Some(&own)), 101, "who comes back, step {}", number);
+            own = token(&world, 5_001);
+            [5_000, 5_001].iter().for_each(|index| world.reset(*index));
+        }
+    }
+}
