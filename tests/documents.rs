@@ -29,6 +29,7 @@ const OTHER_FLAGS: &[&str] = &[
     "plain",
     "print-config",
     "room-key",
+    "rotate",
     "timeout",
     "url",
     // cargo, rustup, git, curl and the test programs
