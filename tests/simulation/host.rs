@@ -10,11 +10,12 @@ use racerd::conn::{Connection, Door, Ending};
 use racerd::engine::{self, Connections, Edge, Engine, Fact, Input, Part, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
 use racerd::testing::{Random, nonces};
-use racerd::types::{ConnId, Epoch, Millis};
+use racerd::types::{ConnId, Epoch, Millis, shares_of};
 use racerd::ws::code;
 
 use super::agenda::Micros;
 use super::doors::EXCESS;
+use super::faults::Mix;
 use super::limits::Limits;
 use super::network::{End, Read};
 use super::scene::{Checked, Scene, Violation, violation};
@@ -227,21 +228,36 @@ fn slowed(net: &Connections, conn: ConnId) -> Option<(ConnId, IpAddr, Millis)> {
 fn in_line(net: &Connections, scene: &Scene) -> Checked<Vec<ConnId>> {
     let is_in_line = |conn: &ConnId| matches!(net.get(*conn).and_then(Connection::door), Some(Door::Line(_)));
     let waiting: Vec<ConnId> = net.ids().into_iter().filter(is_in_line).collect();
-    let mut each: BTreeMap<IpAddr, usize> = BTreeMap::new();
-    for address in waiting.iter().filter_map(|conn| Some(net.get(*conn)?.peer.asker())) {
-        *each.entry(address).or_default() += 1;
-    }
-    let most = each.values().max().copied().unwrap_or_default();
     let is_limited = scene.limits.most(0, |limits| limits.handshakes) > 0;
-    if most > engine::MOST_WAITING || most > 0 && !is_limited {
-        return violation("handshakes wait in turn by address", format!("{most} of an address wait"));
+    let mut each: BTreeMap<String, usize> = BTreeMap::new();
+    for address in waiting.iter().filter_map(|conn| Some(net.get(*conn)?.peer.asker())) {
+        for (network, shares) in shares_of(address) {
+            let count = each.entry(network.to_string()).or_default();
+            *count += 1;
+            if *count > engine::MOST_WAITING * shares as usize || !is_limited {
+                let fault = format!("{count} of {network} wait, which has {shares} shares");
+                return violation("handshakes wait in turn by address", fault);
+            }
+        }
     }
     Ok(waiting)
 }
 
+/// Returns the network of an address, as it counts as one (IPv6: the /64).
+fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(ip) => IpAddr::from((u128::from(ip) >> 64 << 64).to_be_bytes()),
+        v4 => v4,
+    }
+}
+
 /// Returns the address of a client.
-fn address_of(client: usize) -> IpAddr {
-    IpAddr::from([10, 0, 0, client as u8 + 1])
+fn address_of(client: usize, mix: &Mix) -> IpAddr {
+    let strangers = mix.clients..mix.clients + mix.crowd.addresses;
+    match mix.crowd.is_site && strangers.contains(&client) {
+        true => IpAddr::from([0x2001, 0xdb8, 0, 32 * client as u16, 0, 0, 0, 1]),
+        false => IpAddr::from([10, 0, 0, client as u8 + 1]),
+    }
 }
 
 impl Edge for Running<'_> {
@@ -297,7 +313,7 @@ impl Edge for Running<'_> {
             scene.server_accepts(link, conn);
             scene.witness.accepted(conn, link, is_excess);
             let (client, secure) = (scene.links.get(link).client, scene.links.get(link).secure);
-            let peer = SocketAddr::new(address_of(client), (1000 + link % 60_000) as u16);
+            let peer = SocketAddr::new(address_of(client, &scene.mix), (1000 + link % 60_000) as u16);
             scene.trace.line(scene.now, "server", || format!("accepts link {link} of c{client} as {conn}"));
             if is_excess {
                 host.excess.insert(index);
@@ -386,7 +402,7 @@ impl Edge for Running<'_> {
         let Scene { witness, now, mix, .. } = &mut *self.scene;
         let all = mix.clients + mix.crowd.addresses + usize::from(mix.crowd.is_there());
         for who in (0..all).map(Some).chain([None]) {
-            let pending = self.host.engine.app.pending_rooms(who.map(address_of));
+            let pending = self.host.engine.app.pending_rooms(who.map(|who| network_of(address_of(who, mix))));
             witness.makers.look(who, pending, mix.limits.making, witness.mono, *now);
         }
         self.scene.witness.asks(requests);

@@ -1,4 +1,5 @@
-//! Strangers who flood the server beside honest clients, from one address with many connections or from many addresses.
+//! Strangers who flood the server beside honest clients, from one address with many connections or from many addresses,
+//! which may be networks of one site.
 //! No network lies between them and the server. A flood goes on for as many turns as the observer needs to judge it
 //! (`fairness`). Strangers talk in rooms of their own, so that the model of the honest rooms holds; they read any room.
 //! They are drawn from a random source of their own, so that a seed without them stays the same.
@@ -29,6 +30,8 @@ pub struct Crowd {
     pub addresses: usize,
     /// Connections of each address.
     each: usize,
+    /// The addresses are networks of one site (IPv6: /64s of a /48), eight of them in each /56.
+    pub is_site: bool,
     /// A flood begins after this many actions of the clients.
     every: u64,
 }
@@ -43,7 +46,8 @@ impl Crowd {
             1 => (random.within((8, 24)) as usize, 1),
             _ => (random.within((2, 6)) as usize, random.within((2, 8)) as usize),
         };
-        Crowd { addresses, each, every: random.within((100, 300)) }
+        let every = random.within((100, 300));
+        Crowd { addresses, each, every, is_site: random.coin() }
     }
 
     pub fn is_there(self) -> bool {
@@ -96,7 +100,7 @@ struct Wave {
 
 impl Strangers {
     pub fn new(mix: &Mix, seed: u64) -> Strangers {
-        let Crowd { addresses, each, every } = mix.crowd;
+        let Crowd { addresses, each, every, .. } = mix.crowd;
         let seat = |index: usize| Seat { client: mix.clients + index / each.max(1), link: None };
         Strangers {
             random: Random::new(!seed ^ 0x57a9),
@@ -116,6 +120,7 @@ impl Strangers {
         self.next = scene.tally.actions + scene.mix.crowd.every;
         let flood = *self.random.pick(&Flood::ALL);
         flood.count(&mut scene.tally);
+        scene.tally.floods_of_a_site += u64::from(scene.mix.crowd.is_site);
         scene.trace.line(scene.now, "strangers", || format!("{flood:?}"));
         self.leave(scene);
         let answers = self.observer.as_ref().map_or(0, Observer::answers);

@@ -130,6 +130,7 @@ tally! {
     floods_of_handshakes: "floods of handshakes",
     floods_of_joins: "floods of joins and leaves",
     floods_of_signals: "floods of signals",
+    floods_of_a_site: "floods from networks of one site",
     observed_handshakes: "handshakes answered in time",
     observed_pings: "pings answered in time",
     observed_joins: "joins and leaves answered in time",
