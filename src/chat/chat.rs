@@ -206,8 +206,9 @@ impl App for Chat {
         self.resuming.remove(&conn);
         self.first_rooms.remove(conn);
         match ending {
-            // The client is done (RFC 6455 §7.4.1), or closed without a code, as `close()` in a browser does.
-            Ending::PeerClosed(Some(code::NORMAL) | None) => self.hub.handle_gone(session, conn),
+            // The client is done: it said so, or closed (RFC 6455 §7.4.1), perhaps without a code, as `close()` in a
+            // browser does. An unsealed close on a sealed socket says nothing of the client.
+            Ending::PeerEnded | Ending::PeerClosed(Some(code::NORMAL) | None) => self.hub.handle_gone(session, conn),
             _ => self.hub.handle_dropped(session, conn, net.now().mono),
         }
     }

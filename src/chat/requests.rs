@@ -7,7 +7,7 @@ use super::outbox::charge;
 use super::postponed::Place;
 use crate::api;
 use crate::conn::Waits;
-use crate::engine::{Connections, Now};
+use crate::engine::{App as _, Connections, Now};
 use crate::hub::{HubError, Roster, Said};
 use crate::protocol::client::{Bounds, parse};
 use crate::protocol::encrypted::EncryptedRooms;
@@ -29,11 +29,12 @@ impl Chat {
         let bounds = Bounds { body_depth: self.limits.body_depth, page_messages: api::PAGE_MAX };
         let done = match (parse(text, &bounds), within_rate) {
             (Err(refusal), _) => Err(refusal),
-            (Ok(request), Err(wait)) => Err(Refusal {
+            // No rate keeps a client from leaving: it is the socket's last request.
+            (Ok(request), Err(wait)) if request.command != Command::End => Err(Refusal {
                 retry_after_ms: Some(wait),
                 ..Refusal::new(request.id, ErrorCode::RateLimited, reasons::TOO_FAST)
             }),
-            (Ok(request), Ok(())) => {
+            (Ok(request), _) => {
                 let Some(request) = self.now_or_later(net, conn, request) else { return };
                 self.carry_out(net, conn, request)
             }
@@ -138,6 +139,18 @@ impl Chat {
                 });
                 Ok(())
             }
+            Command::End => {
+                self.end(net, conn);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the session of a client that is done, and closes its socket.
+    fn end(&mut self, net: &mut Connections, conn: ConnId) {
+        let Some(session) = net.get(conn).and_then(|c| c.open()).map(|open| open.session) else { return };
+        if let Some(ending) = net.end(conn) {
+            self.gone(net, conn, session, ending);
         }
     }
 

@@ -1,5 +1,6 @@
 //! One connection to a server: TCP or TLS, the WebSocket, and with a pin the sealed channel in it; then JSON texts both
-//! ways. With a pin, nothing is sent unsealed, whatever the server answers.
+//! ways. With a pin, nothing is sent unsealed, whatever the server answers, and nothing that came unsealed is believed:
+//! it can lose the connection, but neither end nor stop anything.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,10 +15,11 @@ use super::error::ConnectionError;
 use super::handshake::upgrade;
 use super::pipe::Pipe;
 use super::sealed_lines::SealedLines;
+use super::server_message::ServerMessage;
 use super::target::Target;
-use crate::crypto::sealed::{Initiator, MAX_PLAINTEXT, PROLOGUE, Pin, Transport};
+use crate::crypto::sealed::{HANDSHAKE_BYTES, Initiator, MAX_PLAINTEXT, Pin, Transport};
 use crate::types::{Name, Reason};
-use crate::ws::handshake::SUBPROTOCOL;
+use crate::ws::handshake::{SEALED, SUBPROTOCOL};
 
 /// How long a server may take to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,17 +47,21 @@ impl Connection {
         trust: Option<&Trust>,
         deadline: Instant,
     ) -> Result<Connection, ConnectionError> {
-        let mut pipe = connect(&target.host, target.port, trust, deadline)?;
-        let (protocol, name, token) = match pin {
-            // The name is sent sealed, with the join, and the token with the resume.
-            Some(_) => (sealed_protocol(), None, None),
-            None => (SUBPROTOCOL, name, token),
+        let Some(pin) = pin else {
+            let socket = open_socket(target, SUBPROTOCOL, name, token, trust, deadline)?;
+            return Ok(Connection::over(socket, None));
         };
-        let rest = upgrade(&mut pipe, target, protocol, name, token)?;
-        let mut socket = WebSocket::from_partially_read(pipe, rest, Role::Client, None);
-        let transport = pin.map(|pin| seal(&mut socket, pin)).transpose()?;
+        let handshake = Handshake::begin(pin)?;
+        // The name is sent sealed, with the join, and the token with the resume.
+        let socket = open_socket(target, SEALED, None, None, trust, deadline);
+        let sealed = socket.and_then(|mut socket| Ok((handshake.finish(&mut socket)?, socket)));
+        let (transport, socket) = sealed.map_err(ConnectionError::unproved)?;
+        Ok(Connection::over(socket, Some(transport)))
+    }
+
+    fn over(mut socket: WebSocket<Pipe>, transport: Option<Transport>) -> Connection {
         socket.get_mut().set_read_deadline(None);
-        Ok(Connection { socket, transport, lines: SealedLines::new() })
+        Connection { socket, transport, lines: SealedLines::new() }
     }
 
     /// Sends one JSON object.
@@ -100,7 +106,7 @@ impl Connection {
                 }
                 Ok(Message::Close(frame)) => {
                     let _ = self.socket.flush();
-                    return Err(closed(frame.as_ref()));
+                    return Err(if self.transport.is_some() { cut() } else { closed(frame.as_ref()) });
                 }
                 Ok(_) => {}
                 Err(Io(error)) if error.kind() == ErrorKind::WouldBlock => break,
@@ -119,7 +125,15 @@ impl Connection {
         let Some(transport) = &mut self.transport else { return Ok(()) };
         let opened = transport.open_into(&mut plain, sealed);
         opened.map_err(|fault| ConnectionError::lost(fault.to_string()))?;
-        self.lines.push(&plain, texts).map_err(|error| ConnectionError::lost(Reason::of(error)))
+        let before = texts.len();
+        let pushed = self.lines.push(&plain, texts);
+        if let Some((at, closing)) =
+            texts.iter().enumerate().skip(before).find_map(|(at, text)| Some((at, closing(text)?)))
+        {
+            texts.truncate(at);
+            return Err(closing);
+        }
+        pushed.map_err(|error| ConnectionError::lost(Reason::of(error)))
     }
 
     /// Sets the longest sealed line to accept from now on, in bytes, as the server has announced it.
@@ -127,12 +141,30 @@ impl Connection {
         self.lines.set_longest(longest);
     }
 
-    /// Sends a close frame, and waits a moment for the server's.
+    /// Ends the session: says so on a sealed socket and waits a moment for the answer, then for that to a close frame.
     pub fn close(mut self) {
         self.socket.get_mut().set_read_deadline(Some(Instant::now() + CLOSE_TIMEOUT));
+        if self.transport.is_some() && self.send(r#"{"type":"end"}"#).is_ok() {
+            self.await_end();
+        }
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         if self.socket.close(Some(frame)).is_ok() {
             while self.socket.read().is_ok() {}
+        }
+    }
+}
+
+impl Connection {
+    /// Reads until the server has confirmed the end of the session, or refused it: one of before knows no such request,
+    /// and takes the close frame for it.
+    fn await_end(&mut self) {
+        let mut texts = Vec::new();
+        while let Ok(message) = self.socket.read() {
+            if let Message::Binary(bytes) = message
+                && (self.unseal(&bytes, &mut texts).is_err() || texts.drain(..).any(|text| is_of(&text, "error")))
+            {
+                break;
+            }
         }
     }
 }
@@ -143,17 +175,49 @@ impl AsFd for Connection {
     }
 }
 
-/// Returns the subprotocol of sealed sockets, whose name the Noise handshake is bound to.
-fn sealed_protocol() -> &'static str {
-    // proof: it is a constant in ASCII.
-    std::str::from_utf8(PROLOGUE).expect("ASCII")
+/// Connects and upgrades.
+fn open_socket(
+    target: &Target,
+    protocol: &str,
+    name: Option<&Name>,
+    token: Option<&str>,
+    trust: Option<&Trust>,
+    deadline: Instant,
+) -> Result<WebSocket<Pipe>, ConnectionError> {
+    let mut pipe = connect(&target.host, target.port, trust, deadline)?;
+    let rest = upgrade(&mut pipe, target, protocol, name, token)?;
+    Ok(WebSocket::from_partially_read(pipe, rest, Role::Client, None))
 }
 
-/// Translates a close frame (docs/protocol.md, "Close codes").
+/// Returns whether the object is of this type. Most texts are not even parsed.
+fn is_of(text: &str, kind: &str) -> bool {
+    text.contains(kind)
+        && ServerMessage::parse(text).and_then(|message| message.string("type")).as_deref() == Some(kind)
+}
+
+/// Returns how the connection ended, if this sealed text announces its close.
+fn closing(text: &str) -> Option<ConnectionError> {
+    let message = ServerMessage::parse(text).filter(|_| is_of(text, "closing"))?;
+    let code = message.number("code").and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
+    Some(closed_with(code, &message.string("reason").unwrap_or_default()))
+}
+
+/// Returns how a sealed connection ended, if nothing sealed said why. Whatever a close frame says, anybody on the way
+/// could have written it.
+fn cut() -> ConnectionError {
+    ConnectionError::lost("the sealed connection was cut")
+}
+
 fn closed(frame: Option<&CloseFrame>) -> ConnectionError {
-    let Some(frame) = frame else { return ConnectionError::lost("the server closed the connection") };
-    let code = u16::from(frame.code);
-    let why = Reason::from(format!("the server closed the connection: {code} {}", frame.reason.as_str()));
+    match frame {
+        None => ConnectionError::lost("the server closed the connection"),
+        Some(frame) => closed_with(frame.code.into(), frame.reason.as_str()),
+    }
+}
+
+/// Translates a close (docs/protocol.md, "Close codes").
+fn closed_with(code: u16, reason: &str) -> ConnectionError {
+    let why = Reason::from(format!("the server closed the connection: {code} {reason}"));
     match code {
         // 4003 and 4005 are reserved: no server sends them yet.
         4001 | 4003 | 4005 => ConnectionError::Refused(why),
@@ -163,25 +227,36 @@ fn closed(frame: Option<&CloseFrame>) -> ConnectionError {
     }
 }
 
-/// Makes the sealed handshake (Noise NK), which only a server with the private key of the pin can answer.
-fn seal(socket: &mut WebSocket<Pipe>, pin: &Pin) -> Result<Transport, ConnectionError> {
-    let mismatch = || {
-        let why = "the server's key does not match the pin (it is another server, or a man in the middle)";
-        ConnectionError::Mismatch(why.into())
-    };
-    let mut random = [0; 32];
-    getrandom::fill(&mut random).map_err(|error| ConnectionError::lost(error.to_string()))?;
-    let (initiator, first) =
-        Initiator::begin(pin, random).map_err(|_| ConnectionError::Refused("the pin is not a public key".into()))?;
-    socket.send(Message::binary(first.to_vec())).map_err(ConnectionError::of_socket)?;
-    loop {
-        match socket.read().map_err(ConnectionError::of_socket)? {
-            Message::Binary(answer) => return initiator.finish(&answer).map_err(|_| mismatch()),
-            // A server with another key cannot read what was sent.
-            Message::Close(Some(frame)) if frame.code == CloseCode::Policy => return Err(mismatch()),
-            Message::Close(frame) => return Err(closed(frame.as_ref())),
-            Message::Text(_) => return Err(mismatch()),
-            _ => {}
+/// The sealed handshake (Noise NK), which only a server with the private key of the pin can answer.
+struct Handshake {
+    initiator: Initiator,
+    first: [u8; HANDSHAKE_BYTES],
+}
+
+impl Handshake {
+    fn begin(pin: &Pin) -> Result<Handshake, ConnectionError> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|error| ConnectionError::lost(error.to_string()))?;
+        let begun = Initiator::begin(pin, random);
+        let (initiator, first) = begun.map_err(|_| ConnectionError::Refused("the pin is not a public key".into()))?;
+        Ok(Handshake { initiator, first })
+    }
+
+    fn finish(self, socket: &mut WebSocket<Pipe>) -> Result<Transport, ConnectionError> {
+        let mismatch = || {
+            let why = "the server's key does not match the pin (it is another server, or a man in the middle)";
+            ConnectionError::Mismatch(why.into())
+        };
+        socket.send(Message::binary(self.first.to_vec())).map_err(ConnectionError::of_socket)?;
+        loop {
+            match socket.read().map_err(ConnectionError::of_socket)? {
+                Message::Binary(answer) => return self.initiator.finish(&answer).map_err(|_| mismatch()),
+                // A server with another key cannot read what was sent.
+                Message::Close(Some(frame)) if frame.code == CloseCode::Policy => return Err(mismatch()),
+                Message::Close(_) => return Err(cut()),
+                Message::Text(_) => return Err(mismatch()),
+                _ => {}
+            }
         }
     }
 }
@@ -199,5 +274,16 @@ mod tests {
         assert!(matches!(close(1009), ConnectionError::TooLong(_)));
         assert!(matches!(close(1001), ConnectionError::Lost(_, 0)));
         assert!(matches!(close(1013), ConnectionError::Lost(_, OVERLOAD_PAUSE)));
+    }
+
+    #[test]
+    fn only_a_sealed_close_is_believed() {
+        let told = |code: u16| closing(&format!(r#"{{"reason":"why","code":{code},"type":"closing"}}"#)).unwrap();
+        assert!(matches!(told(4001), ConnectionError::Refused(_)));
+        assert!(matches!(told(1009), ConnectionError::TooLong(_)));
+        assert_eq!(told(1008).to_string(), "the server closed the connection: 1008 why");
+        for other in ["{\"type\":\"message\",\"body\":\"closing\"}", "{\"type\":\"bye\"}", "closing"] {
+            assert!(closing(other).is_none(), "{other}");
+        }
     }
 }

@@ -5,6 +5,10 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
+/// The longest pause, in milliseconds, that somebody may ask for without the pinned key.
+#[cfg(feature = "client")]
+const LONGEST_UNPROVED: u64 = 30_000;
+
 /// Why there is no connection, or no longer.
 #[derive(Debug)]
 pub enum ConnectionError {
@@ -21,6 +25,17 @@ pub enum ConnectionError {
 impl ConnectionError {
     pub(super) fn lost(why: impl Into<Reason>) -> ConnectionError {
         ConnectionError::Lost(why.into(), 0)
+    }
+
+    /// Sorts an error again that came before the server has proved that it has the pinned key. Anybody on the way could
+    /// have caused it, so it is not final, and asks for no long pause.
+    #[cfg(feature = "client")]
+    pub(super) fn unproved(self) -> ConnectionError {
+        match self {
+            ConnectionError::Lost(why, wait) => ConnectionError::Lost(why, wait.min(LONGEST_UNPROVED)),
+            ConnectionError::Refused(why) | ConnectionError::TooLong(why) => ConnectionError::Lost(why, 0),
+            ConnectionError::Mismatch(why) => ConnectionError::Mismatch(why),
+        }
     }
 
     /// Sorts an error of reading or writing.

@@ -10,7 +10,7 @@ use super::pipe::Pipe;
 use super::server_message::detail_of;
 use super::target::Target;
 use crate::types::{Name, Reason};
-use crate::ws::handshake::{accept, session_offer};
+use crate::ws::handshake::{SEALED, accept, session_offer};
 
 /// Longest response to the handshake that is read, in bytes: its head, and the reason of a refusal.
 const LONGEST_RESPONSE: usize = 64 << 10;
@@ -62,7 +62,15 @@ pub fn upgrade(
     if status != 101 {
         let length = header("Content-Length").and_then(|digits| digits.parse().ok()).unwrap_or(0);
         let wait = header("Retry-After").and_then(|digits| digits.parse::<u64>().ok()).unwrap_or(0);
-        return Err(refusal(status, &detail(pipe, rest, length), wait.saturating_mul(1000)));
+        let wait = wait.saturating_mul(1000);
+        return Err(match protocol {
+            // Whoever answers has not proved to be the server: its words are not shown.
+            SEALED => {
+                let guess = if status == 400 { "perhaps the server has no key for sealed sockets" } else { "" };
+                refusal("the server, or something on the way,", status, guess, wait)
+            }
+            _ => refusal("the server", status, &detail(pipe, rest, length), wait),
+        });
     }
     if header("Sec-WebSocket-Accept") != Some(accept(&key).as_str()) {
         return Err(ConnectionError::Refused("the peer is not a WebSocket server".into()));
@@ -88,8 +96,8 @@ fn detail(pipe: &mut Pipe, mut body: Vec<u8>, length: usize) -> String {
 }
 
 /// Translates a status other than 101. `wait` is the pause that it asks for, in milliseconds.
-fn refusal(status: u16, detail: &str, wait: u64) -> ConnectionError {
-    let mut why = format!("the server answers {status}");
+fn refusal(who: &str, status: u16, detail: &str, wait: u64) -> ConnectionError {
+    let mut why = format!("{who} answers {status}");
     if !detail.is_empty() {
         let _ = write!(why, ": {detail}");
     }
@@ -123,11 +131,15 @@ mod tests {
 
     #[test]
     fn a_refusal_that_may_be_temporary_is_retried() {
-        let error = refusal(503, "full", 2000);
+        let error = refusal("the server", 503, "full", 2000);
         assert!(matches!(&error, ConnectionError::Lost(_, 2000)), "{error:?}");
         assert_eq!(error.to_string(), "the server answers 503: full");
         for status in [400, 401, 403, 404, 421, 426, 200] {
-            assert!(matches!(refusal(status, "", 0), ConnectionError::Refused(_)), "{status}");
+            let error = refusal("the server", status, "", 3_600_000);
+            assert!(matches!(error, ConnectionError::Refused(_)), "{status}");
+            assert!(matches!(error.unproved(), ConnectionError::Lost(_, 0)), "{status}");
         }
+        let asked = refusal("the server", 429, "", 3_600_000).unproved();
+        assert!(matches!(asked, ConnectionError::Lost(_, 30_000)), "{asked:?}");
     }
 }

@@ -21,8 +21,12 @@ use crate::types::{Name, Reason};
 
 /// The longest time for connecting and both handshakes.
 const HANDSHAKE: Duration = Duration::from_secs(15);
-/// The longest pause between two attempts, in milliseconds.
+/// The first and the longest pause between two attempts, in milliseconds.
+const FIRST_PAUSE: u64 = 1_000;
 const MAX_PAUSE: u64 = 30_000;
+/// The first and the longest pause after a server without the pinned key, in milliseconds.
+const MISMATCH_PAUSE: u64 = 30_000;
+const MAX_MISMATCH_PAUSE: u64 = 300_000;
 /// A connection that lasted this many milliseconds was stable: after it, the pauses start small again.
 const STABLE: u64 = 10_000;
 /// Standard input is read while fewer messages than this are unacknowledged.
@@ -74,9 +78,10 @@ pub fn run(
         unsendable: 0,
         has_caught_up: false,
         had_joined: false,
+        had_mismatch: false,
         progress_at: 0,
     };
-    let mut failures = 0;
+    let (mut failures, mut mismatches) = (0, 0);
     // The time since which there is no connection.
     let mut since = 0;
     loop {
@@ -92,8 +97,9 @@ pub fn run(
             trust.as_ref(),
             deadline,
         );
-        let (why, wait) = match opened.map_err(retryable) {
+        let (why, wait) = match opened {
             Ok(mut connection) => {
+                mismatches = 0;
                 run.session.connected(run.now(), connection.longest_text());
                 let outcome = run.exchange(&mut connection);
                 let has_joined = run.session.has_joined();
@@ -112,11 +118,18 @@ pub fn run(
                     Outcome::Lost(why, wait) => (why, wait),
                 }
             }
-            Err(failure) => failure?,
+            // It may be another server only for now, or somebody on the way who goes again.
+            Err(ConnectionError::Mismatch(why)) if options.follow && options.pin.is_some() => {
+                run.had_mismatch = true;
+                mismatches += 1;
+                (why, pause(mismatches, MISMATCH_PAUSE, MAX_MISMATCH_PAUSE))
+            }
+            Err(error) => retryable(error)?,
         };
         (run.on_event)(&Event::Reconnect(why.to_string()))?;
         failures += 1;
-        let pause = run.session.reconnect_after.take().unwrap_or_else(|| pause(failures)).max(wait);
+        let pause =
+            run.session.reconnect_after.take().unwrap_or_else(|| pause(failures, FIRST_PAUSE, MAX_PAUSE)).max(wait);
         let left = run.timeout().map(|limit| (since + limit).saturating_sub(run.now()));
         if left == Some(0) {
             return Err(RunError::Unreached(why));
@@ -149,9 +162,10 @@ fn trust(options: &RunOptions) -> Result<Option<Trust>, RunError> {
     }
 }
 
-/// Returns the milliseconds before the next attempt; half of them are random.
-fn pause(failures: u32) -> u64 {
-    let longest = MAX_PAUSE.min(500 << failures.min(10));
+/// Returns the milliseconds before the next attempt: `first`, and twice as many with each further failure, up to
+/// `most`. Half of them are random.
+fn pause(failures: u32, first: u64, most: u64) -> u64 {
+    let longest = most.min(first << failures.saturating_sub(1).min(10));
     let mut random = [0; 8];
     // Without random numbers it is the longest.
     let jitter = match getrandom::fill(&mut random) {
@@ -174,6 +188,8 @@ struct Run<'a, 'b> {
     has_caught_up: bool,
     /// The room was joined at least once.
     had_joined: bool,
+    /// Something that is not the pinned server has answered at least once.
+    had_mismatch: bool,
     /// When the server last answered something that the run waits for.
     progress_at: u64,
 }
@@ -186,7 +202,10 @@ impl Run<'_, '_> {
 
     /// Returns the milliseconds to wait for a connection, or for an answer; `None` is for ever.
     fn timeout(&self) -> Option<u64> {
-        if self.had_joined { self.options.reconnect_timeout } else { self.options.connect_timeout }
+        match self.had_joined || self.had_mismatch {
+            true => self.options.reconnect_timeout,
+            false => self.options.connect_timeout,
+        }
     }
 
     /// Returns the result of a run that is done.

@@ -4,7 +4,7 @@
 use super::connection::{Parting, State};
 use super::{ConnLimits, Connection, Ending, Protocol};
 use crate::types::Millis;
-use crate::ws;
+use crate::ws::{self, code};
 
 /// Milliseconds for which the peer's bytes are still read after the server's last one. If they were not, the kernel
 /// would send a reset, which may destroy that last byte on its way (RFC 9112 §9.6).
@@ -20,22 +20,45 @@ const DRAIN_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// without them: the client may send those messages again, and their idempotency keys make that harmless.
 const ACKS_FIRST: u64 = 1000;
 
+/// The reason of the close that answers the end of a session.
+const ENDED: &str = "the session has ended";
+
 impl Connection {
-    /// Answers the peer's close with the same code, behind the queue and, for at most [`ACKS_FIRST`], behind
-    /// acknowledgements that are still to come.
+    /// Answers the peer's close frame with the same code.
     pub(super) fn close_answering(&mut self, code: Option<u16>, now: Millis) -> Ending {
-        let in_flight = self.open().map_or(0, |open| open.in_flight);
-        if in_flight > 0 {
-            self.state = State::Parting(Parting { code, in_flight, until: now.after(ACKS_FIRST) });
-        } else {
-            self.answer_close(code, now);
-        }
-        Ending::PeerClosed(code)
+        let ending = if self.is_sealed() { Ending::UnsealedClose(code) } else { Ending::PeerClosed(code) };
+        self.part(ending, now);
+        ending
     }
 
-    pub(super) fn answer_close(&mut self, code: Option<u16>, now: Millis) {
+    /// Closes the WebSocket because its peer has ended the session; `None` if it closes already.
+    pub fn end(&mut self, now: Millis) -> Option<Ending> {
+        self.open()?;
+        self.part(Ending::PeerEnded, now);
+        Some(Ending::PeerEnded)
+    }
+
+    /// Answers the peer's close, behind the queue and, for at most [`ACKS_FIRST`], behind acknowledgements that are
+    /// still to come.
+    fn part(&mut self, ending: Ending, now: Millis) {
+        let in_flight = self.open().map_or(0, |open| open.in_flight);
+        if in_flight > 0 {
+            self.state = State::Parting(Parting { ending, in_flight, until: now.after(ACKS_FIRST) });
+        } else {
+            self.answer_close(ending, now);
+        }
+    }
+
+    pub(super) fn answer_close(&mut self, ending: Ending, now: Millis) {
+        let code = match ending {
+            Ending::PeerClosed(code) | Ending::UnsealedClose(code) => code,
+            _ => Some(code::NORMAL),
+        };
+        if let (Ending::PeerEnded, Some(sealing)) = (ending, &mut self.sealing) {
+            sealing.announce_close(code::NORMAL, ENDED);
+        }
         self.push_last(now, |out| ws::close_frame(out, code, ""));
-        self.state = State::Flushing { ending: Ending::PeerClosed(code) };
+        self.state = State::Flushing { ending };
     }
 
     /// Records that one more send was answered. Returns true if the answer to the peer's close waited for this.
@@ -45,8 +68,8 @@ impl Connection {
             State::Parting(parting) => {
                 parting.in_flight = parting.in_flight.saturating_sub(1);
                 if parting.in_flight == 0 {
-                    let code = parting.code;
-                    self.answer_close(code, now);
+                    let ending = parting.ending;
+                    self.answer_close(ending, now);
                     return true;
                 }
             }
@@ -56,13 +79,14 @@ impl Connection {
     }
 
     /// Closes the WebSocket for a fault. The close frame does not wait behind a backlog that the peer does not take:
-    /// queued frames that are not partly written are dropped. Without a backlog, this turn's answers go out before it.
-    /// An event stream has no close frame, and ends behind its queue.
+    /// queued frames that are not partly written are dropped, but not those that are sealed already. Without a backlog,
+    /// this turn's answers go out before it. An event stream has no close frame, and ends behind its queue.
     pub fn close(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
         if self.backed_up && matches!(self.state, State::Open(_)) {
-            self.queue.drop_unbegun();
-            if let Some(sealing) = &mut self.sealing {
-                sealing.drop_plain();
+            match &mut self.sealing {
+                None => self.queue.drop_unbegun(),
+                // The few frames that are sealed stay: without them, the client could open none behind them.
+                Some(sealing) => sealing.drop_plain(),
             }
         }
         self.close_politely(code, reason, now)
@@ -72,6 +96,9 @@ impl Connection {
     pub fn close_politely(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
         let ending = Ending::Closed(code, reason);
         if let State::Open(_) = self.state {
+            if let Some(sealing) = &mut self.sealing {
+                sealing.announce_close(code, reason);
+            }
             self.push_last(now, |out| ws::close_frame(out, Some(code), reason));
         }
         if self.session().is_some() {
@@ -146,7 +173,7 @@ impl Connection {
     pub fn ending(&self) -> Ending {
         match &self.state {
             State::Flushing { ending } | State::Draining { ending, .. } => *ending,
-            State::Parting(Parting { code, .. }) => Ending::PeerClosed(*code),
+            State::Parting(Parting { ending, .. }) => *ending,
             _ => Ending::Stopped,
         }
     }

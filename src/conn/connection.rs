@@ -65,10 +65,10 @@ pub enum Encoding {
 pub const IDLE_BYTES: usize = size_of::<Connection>() + size_of::<Http>();
 
 /// A WebSocket that its peer has closed while sends await the store: their acknowledgements go out before the answering
-/// close frame (RFC 6455 §5.5.1 lets it wait). The session is over.
+/// close frame (RFC 6455 §5.5.1 lets it wait). The session's use of it is over.
 pub(super) struct Parting {
-    /// The peer's close code, which the answer repeats.
-    pub code: Option<u16>,
+    /// How the peer closed it.
+    pub ending: Ending,
     /// Sends that the store has not answered.
     pub in_flight: u16,
     /// When the answer goes out at the latest.

@@ -94,8 +94,7 @@ impl Connection {
                 Timeout::Nothing
             }
             State::Parting(_) => {
-                let Ending::PeerClosed(code) = self.ending() else { return Timeout::Nothing };
-                self.answer_close(code, now);
+                self.answer_close(self.ending(), now);
                 Timeout::Nothing
             }
             State::Flushing { ending } => Timeout::Drop(*ending),

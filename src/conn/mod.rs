@@ -1,6 +1,6 @@
 //! One connection from accept to close: HTTP, then perhaps a WebSocket or an event stream, then closing; its deadlines
-//! and its write queue. Bytes go in and [`Step`]s come out; bytes to write go into the queue. It knows no room and no
-//! JSON: the caller takes the steps, and decides what a request means.
+//! and its write queue. Bytes go in and [`Step`]s come out; bytes to write go into the queue. It knows no room, and
+//! no JSON but the line that tells of a sealed close: the caller takes the steps, and decides what a request means.
 
 mod answering;
 mod bucket;

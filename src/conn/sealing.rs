@@ -1,5 +1,6 @@
 //! The state of a sealed WebSocket: plaintext that waits to be sealed, and opened lines that wait to be parsed. It
-//! knows messages made of lines, but not what they mean. Sealed frames go into the connection's queue.
+//! knows messages made of lines, but not what they mean; the only one that it writes itself tells of a close. Sealed
+//! frames go into the connection's queue.
 //!
 //! Plaintext is queued like any other encoding, by reference where it is shared, and sealed when it is flushed.
 //! Everything that waits then goes into one frame, but never much more than the socket is about to take, so that a slow
@@ -7,6 +8,7 @@
 
 use super::WriteQueue;
 use crate::crypto::sealed::{HANDSHAKE_BYTES, MAX_PLAINTEXT, MAX_SEALED, TAG_BYTES, Transport};
+use crate::json::Object;
 use crate::ws::{self, Violation, code};
 
 /// High-water mark of sealed bytes in the queue: above it nothing more is sealed.
@@ -31,6 +33,8 @@ pub struct Sealing {
     has_handshake: bool,
     /// Lines that wait to be sealed.
     pub plain: WriteQueue,
+    /// The last frame ended within a line.
+    is_within_line: bool,
     /// The close frame, which follows all of them.
     last: Vec<u8>,
     /// The lines of the last sealed message, and how many of their bytes were parsed.
@@ -135,8 +139,37 @@ impl Sealing {
         write(&mut self.last);
     }
 
-    /// Drops the lines that are not sealed yet.
+    /// Queues the line that tells the client of a close, behind everything that waits: the close frame itself is not
+    /// sealed, and proves nothing to it. Before the handshake there is nobody to tell.
+    pub fn announce_close(&mut self, code: u16, reason: &str) {
+        if self.transport.is_none() {
+            return;
+        }
+        self.plain.push_own(|out| {
+            Object::of_type(out, "closing").number("code", code.into()).string("reason", reason).end();
+            out.push(b'\n');
+        });
+    }
+
+    /// Drops the lines that are not sealed yet, but for the rest of one that is sealed in part: the next line must not
+    /// go on in it.
     pub fn drop_plain(&mut self) {
+        let mut rest = Vec::new();
+        let pieces = self.is_within_line.then(|| self.plain.pieces());
+        for piece in pieces.into_iter().flatten() {
+            let end = piece.iter().position(|&byte| byte == b'\n');
+            rest.extend_from_slice(end.map_or(piece, |at| &piece[..=at]));
+            if end.is_some() {
+                break;
+            }
+        }
+        self.plain = WriteQueue::default();
+        self.plain.push_own(|out| out.append(&mut rest));
+    }
+
+    /// Seals nothing more: only the close frame goes out.
+    pub fn give_up(&mut self) {
+        self.transport = None;
         self.plain = WriteQueue::default();
     }
 
@@ -153,17 +186,19 @@ impl Sealing {
                     let mut done = Ok(());
                     queue.push_own(|out| {
                         ws::binary_header(out, taken + TAG_BYTES);
-                        done = match self.plain.pieces().next() {
-                            Some(piece) if piece.len() >= taken => transport.seal_into(out, &piece[..taken]),
-                            _ => transport.seal_into(out, scratch.get(..taken).unwrap_or_default()),
+                        let lines = match self.plain.pieces().next() {
+                            Some(piece) if piece.len() >= taken => &piece[..taken],
+                            _ => scratch.get(..taken).unwrap_or_default(),
                         };
+                        self.is_within_line = lines.last() != Some(&b'\n');
+                        done = transport.seal_into(out, lines);
                     });
                     done.map_err(|_| Violation { code: code::POLICY, reason: "no more messages can be sealed" })?;
                     self.plain.advance(taken);
                 }
             }
             // Without a handshake nobody could read it.
-            None if !self.last.is_empty() => self.drop_plain(),
+            None if !self.last.is_empty() => self.give_up(),
             None => {}
         }
         if self.plain.is_empty() && !self.last.is_empty() && queue.len() < AHEAD {

@@ -73,6 +73,11 @@ pub enum Ending {
     Done,
     /// The peer closed its WebSocket, with this code.
     PeerClosed(Option<u16>),
+    /// A close frame came on a sealed WebSocket, with this code. Nobody sealed it, so anybody on the way may have sent
+    /// it.
+    UnsealedClose(Option<u16>),
+    /// The peer asked for the end of its session.
+    PeerEnded,
     /// The server closed the WebSocket, with this code and reason.
     Closed(u16, &'static str),
     /// The peer's stream ended without a close, or within a request.

@@ -41,7 +41,7 @@ impl Connection {
     pub fn seal(&mut self, now: Millis, scratch: &mut Vec<u8>) {
         let Some(sealing) = self.sealing.as_mut().filter(|sealing| sealing.may_seal(&self.queue)) else { return };
         if let Err(violation) = sealing.seal(&mut self.queue, scratch) {
-            sealing.drop_plain();
+            sealing.give_up();
             self.close_politely(violation.code, violation.reason, now);
         }
     }

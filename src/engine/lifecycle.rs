@@ -178,6 +178,15 @@ impl Connections {
         }
     }
 
+    /// Closes a WebSocket whose client has ended its session; see [`Connection::end`].
+    pub fn end(&mut self, id: ConnId) -> Option<Ending> {
+        let now = self.now.mono;
+        let ending = self.get_mut(id)?.end(now);
+        self.mark_dirty(id);
+        self.arm(id);
+        ending
+    }
+
     /// Answers the awaited request with the head of an event stream for this session. The connection counts against its
     /// client from now on. `early`: see [`Connection::begin_events`].
     pub fn begin_events(&mut self, id: ConnId, head: Response, session: SessionSlot, early: u8) {

@@ -171,6 +171,7 @@ fn write(request: &Request, key: Option<&str>, spelling: Spelling) -> String {
             "resume"
         }
         Command::Ping => "ping",
+        Command::End => "end",
     };
     fields.extend(room.map(|room| ("room", text(room.as_str()))));
     fields.push(("type", text(kind)));

@@ -160,7 +160,8 @@ fn talk(world: &mut World, what: u8, who: u32, x: u8) {
             0 => world.say_plainly(who, "{"),
             1 => world.ask(who, "nonsense", ""),
             2 => world.ask(who, "send", ",\"room\":\"a/b\",\"body\":1"),
-            // A close frame, with a code.
+            // The end of its session; or a close frame, with a code, which ends none on a sealed socket.
+            _ if x & 0xc0 == 0x40 => world.say_plainly(who, "{\"type\":\"end\"}"),
             _ if x & 0x80 == 0 => world.send(who, &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]),
             // Resumes its own or another session, which may still be connected, with or without cursors.
             _ if x & 0x40 == 0 => world.resume(who, u32::from(x >> 2) % PEERS, x & 0x20 == 0),

@@ -34,6 +34,8 @@ pub struct Listener {
     /// The joined rooms, and the next seq in each.
     pub rooms: BTreeMap<String, u64>,
     acked: BTreeSet<(String, u64)>,
+    /// The close was announced on a sealed socket: nothing but the close frame may follow.
+    is_told_to_close: bool,
     /// The connection exceeds the connection limit: it gets one answer, and nothing is opened for it.
     pub is_excess: bool,
     answers: usize,
@@ -77,6 +79,7 @@ impl Listener {
             has_resumed: false,
             rooms: BTreeMap::new(),
             acked: BTreeSet::new(),
+            is_told_to_close: false,
             is_excess: false,
             answers: 0,
         }
@@ -240,6 +243,8 @@ impl Listener {
 
     fn hear(&mut self, object: &Object<'_>, store: &LateStore) {
         let kind = text(object, "type");
+        assert!(!self.is_told_to_close, "{kind} follows the announcement of a close");
+        assert!(kind != "closing" || matches!(self.sealing, Sealing::Ready(_)), "a close announced in the open");
         let id = object.get("id").map(|_| number(object, "id"));
         let is_resumed = kind == "welcome" && id.is_some_and(|id| self.resuming.contains(&id));
         assert_eq!(
@@ -302,6 +307,7 @@ impl Listener {
                     self.rooms.iter().map(|(room, next)| (room.as_str(), next - 1)).collect();
                 assert_eq!(heads, ours, "a pong knows the last seq queued before it");
             }
+            "closing" => self.is_told_to_close = true,
             "members" | "error" | "bye" => drop(id.map(|id| self.resuming.remove(&id))),
             // proof: the protocol has no other types; the fuzzer looks for them.
             _ => panic!("a message of type {kind}"),

@@ -71,6 +71,8 @@ pub enum Command {
         cursors: Vec<Cursor>,
     },
     Ping,
+    /// The client is done: its session ends.
+    End,
 }
 
 /// The fields of all commands, as raw text.
@@ -230,6 +232,7 @@ impl Fields<'_> {
             "members" => Command::Members { room: room()? },
             "resume" => Command::Resume { session: self.session(id)?, cursors: self.cursors(id)? },
             "ping" => Command::Ping,
+            "end" => Command::End,
             _ => {
                 let mut refusal = Refusal::new(id, ErrorCode::UnknownType, "no such type of request");
                 refusal.field = Some("type");

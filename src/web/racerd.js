@@ -47,6 +47,7 @@ const ENVELOPE = 4096;
  * @property {"idle"|"connecting"|"open"|"waiting"|"stopped"} phase
  * @property {number} [retryAt] the time of the next attempt, by `performance.now()`
  * @property {string} [reason] in words, if it is known
+ * @property {string} [warning] a server without the pinned key has answered, and none with it since
  * @property {boolean} [leaving] the server announced a shutdown and is not back yet
  *
  * @param {Options} options

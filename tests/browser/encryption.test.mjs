@@ -249,8 +249,8 @@ test("the real server does not answer a client that pins another key", async (t)
   const client = connect({ base: server.base, name: "ann", WebSocket, pin: rawPublic(newPrivate()).toString("base64url") });
   t.after(() => client.close());
   client.join("r1");
-  await until("stopped", () => client.state.phase === "stopped");
-  assert.match(client.state.reason, /^This server does not have the pinned key/);
+  await until("warned", () => client.state.phase === "waiting");
+  assert.match(client.state.warning, /^This server does not have the pinned key/);
   assert.match(server.log, /not made for this key/);
 });
 
@@ -267,10 +267,10 @@ test("a server without the pinned key is refused with the reason, and gets no re
     t.after(() => client.close());
     const room = client.join("r1");
     room.send({ text: "secret" }).done.catch(() => {});
-    await until("stopped", () => client.state.phase === "stopped");
-    assert.match(client.state.reason, /^This server does not have the pinned key/);
+    await until("warned", () => client.state.phase === "waiting");
+    assert.match(client.state.warning, /^This server does not have the pinned key/);
     assert.deepEqual(proxy.heard, [], "no request was sent");
-    assert.deepEqual(proxy.asked, ["/ws"], "the client did not reconnect");
+    assert.deepEqual(proxy.asked, ["/ws"], "the client did not reconnect at once");
   }
   // A point of the curve whose secret nobody has.
   const client = connect({ base: honest.base, name: "ann", WebSocket, pin: "A".repeat(43) });
@@ -278,6 +278,104 @@ test("a server without the pinned key is refused with the reason, and gets no re
   await until("stopped", () => client.state.phase === "stopped");
   client.close();
   for (const pin of ["", "short", `${honest.pin}A`]) assert.throws(() => connect({ base: honest.base, pin }), RangeError);
+});
+
+/** Returns a close frame as a server writes it. */
+const closeFrame = (code) => Buffer.concat([Buffer.from([0x88, 8, code >> 8, code & 255]), Buffer.from("forged")]);
+
+test("a close that is not sealed is a lost connection, whatever its code: the session goes on with its rooms", async (t) => {
+  const { server, pin } = await sealedServer(t);
+  const line = await relay(t, server);
+  const { client, room, heard, troubles } = await joined(t, line.base, { room: "r1", pin });
+  const other = client.join("r2");
+  await until("both", () => other.joined);
+  const { member } = client;
+  for (const [index, code] of [1000, 1001, 1008, 1009, 1013, 4001, 4003, 4005].entries()) {
+    const sent = room.send({ text: `${code}` });
+    await sent.done;
+    line.inject(closeFrame(code));
+    await until("lost", () => client.state.phase === "waiting");
+    assert.ok(client.state.retryAt - performance.now() <= 500 * 2 ** (index + 2), `${code}: no longer pause than after any loss`);
+    client.check();
+    await until("back", () => client.state.phase === "open" && room.joined && other.joined);
+    assert.equal(client.member, member, `${code}`);
+  }
+  await until("heard", () => heard.length === 8);
+  assert.deepEqual(troubles, []);
+});
+
+test("what the server seals about its close is believed", async (t) => {
+  const server = await Server.start(t);
+  for (const [code, reason] of [[4001, /took over/], [4003, /moderator/], [4005, /permission/]]) {
+    const proxy = await sealedProxy(t, server);
+    const { client } = await joined(t, proxy.base, { room: "r1", pin: proxy.pin });
+    proxy.close(code);
+    await until("stopped", () => client.state.phase === "stopped");
+    assert.match(client.state.reason, reason);
+  }
+  const proxy = await sealedProxy(t, server);
+  const { client } = await joined(t, proxy.base, { room: "r1", pin: proxy.pin });
+  proxy.close(1013);
+  await until("lost", () => client.state.phase === "waiting");
+  assert.ok(client.state.retryAt - performance.now() > 4000, "it is left alone for a while");
+});
+
+test("a client that is closed ends its session, sealed", async (t) => {
+  const { server, pin } = await sealedServer(t);
+  const bob = await Member.join(server, "r1", "bob");
+  const events = () => bob.values.flatMap(({ events = [] }) => events).map(({ event }) => event);
+  const { client } = await joined(t, server.base, { room: "r1", pin });
+  await until("joined", () => events().includes("join"));
+  client.close();
+  await until("left", () => events().length === 2);
+  assert.deepEqual(events(), ["join", "leave"]);
+  await bob.leave();
+});
+
+test("a forged refusal is not final, and its words are not shown", async (t) => {
+  const { server, pin } = await sealedServer(t);
+  const line = await relay(t, server);
+  const body = JSON.stringify({ status: 403, code: "sealed_only", detail: "give up, says the attacker" });
+  const client = connect({ base: line.base, name: "ann", WebSocket, pin });
+  t.after(() => client.close());
+  line.forges = `HTTP/1.1 403 No\r\nRetry-After: 9999\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  const room = client.join("r1");
+  for (let tries = 0; !client.state.reason; tries += 1) {
+    await until("lost", () => client.state.phase === "waiting" && (tries < 1 || client.state.reason));
+    if (!client.state.reason) client.check();
+  }
+  assert.equal(client.state.phase, "waiting");
+  assert.match(client.state.reason, /The server, or something on the way, refuses the connection \(403\)/);
+  assert.ok(client.state.retryAt - performance.now() <= 30_000, "for no longer than any other pause");
+  line.forges = null;
+  client.check();
+  await until("joined", () => room.joined);
+});
+
+test("a wrong handshake is a warning that stays until the right key answers; the client tries again, ever more rarely", async (t) => {
+  const server = await Server.start(t);
+  let isWrong = true;
+  const proxy = await sealedProxy(t, server, { alter: (frame, number) => (isWrong && number === -1 ? randomBytes(48) : frame) });
+  const client = connect({ base: proxy.base, name: "ann", WebSocket, pin: proxy.pin });
+  t.after(() => client.close());
+  const states = [];
+  client.on("state", (state) => states.push(state));
+  const room = client.join("r1");
+  const pauses = [];
+  for (let tries = 1; tries <= 6; tries += 1) {
+    await until("warned", () => client.state.phase === "waiting" && states.length === 2 * tries + 1);
+    pauses.push(client.state.retryAt - performance.now());
+    if (tries < 6) client.check();
+  }
+  for (const [index, longest] of [30, 60, 120, 240, 300, 300].entries()) {
+    assert.ok(pauses[index] > longest * 490 && pauses[index] <= longest * 1000, `${pauses}`);
+  }
+  for (const { phase, warning } of states.slice(3)) assert.match(warning, /pinned key/, phase);
+  isWrong = false;
+  client.check();
+  await until("joined", () => room.joined);
+  assert.equal(client.state.phase, "open");
+  assert.equal(client.state.warning, undefined);
 });
 
 test("a server without sealed sockets gets no request", async (t) => {

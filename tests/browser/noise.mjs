@@ -88,10 +88,13 @@ export async function sealedServer(t, ...args) {
 
 /**
  * Starts a proxy that speaks sealed to clients and in the clear to a racerd, whose page it serves, too. `alter(frame,
- * number)` returns the frame to send to the client instead (-1 is the handshake's), or null to drop it.
+ * number)` returns the frame to send to the client instead (-1 is the handshake's), or null to drop it. `close(code)`
+ * closes all sockets, as a server does.
  */
 export async function sealedProxy(t, server, { secret = newPrivate(), alter = (frame) => frame } = {}) {
   const made = { pin: rawPublic(secret).toString("base64url"), asked: [], heard: [], frames: [], alter };
+  const closes = new Set();
+  made.close = (code) => closes.forEach((close) => close(code));
   const listener = http.createServer((request, response) => {
     made.asked.push(request.url);
     if (request.url.startsWith("/ws")) return response.writeHead(426).end();
@@ -110,13 +113,22 @@ export async function sealedProxy(t, server, { secret = newPrivate(), alter = (f
     down.on("close", () => up?.terminate());
     const open = (query) => {
       up = new WebSocket(`${server.base.replace("http", "ws")}ws${query}`);
-      up.on("message", (data) => {
+      const say = (data) => {
         const frame = noise.sending.encrypt(Buffer.concat([data, Buffer.from("\n")]));
         noise.sending.next();
         const sent = made.alter(frame, Number(noise.sending.n) - 1);
         if (sent !== null) down.send(sent);
+      };
+      const close = (code) => {
+        say(Buffer.from(JSON.stringify({ type: "closing", code, reason: "a reason" })));
+        down.close(code);
+      };
+      up.on("message", say);
+      up.on("close", (code) => {
+        closes.delete(close);
+        if (down.readyState === WebSocket.OPEN) close(code === 1005 || code === 1006 ? 1001 : code);
       });
-      up.on("close", (code) => down.close(code === 1005 || code === 1006 ? 1001 : code));
+      closes.add(close);
       up.on("error", () => down.terminate());
     };
     down.on("message", (data, isBinary) => {

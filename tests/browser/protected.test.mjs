@@ -335,7 +335,7 @@ test("sealed and encrypted with the real server; a wrong pin or key is refused",
   assert.doesNotMatch(seen, /s3cret|"e2e":1|"type":"(welcome|join|send)"/);
 });
 
-test("a server without the pinned key: the page says so and stops, and sends nothing in the clear", async (t) => {
+test("a server without the pinned key: the page says so while it tries again, and sends nothing in the clear", async (t) => {
   const server = await Server.start(t);
   const proxy = await sealedProxy(t, server);
   const context = await profile(t);
@@ -347,13 +347,35 @@ test("a server without the pinned key: the page says so and stops, and sends not
   const pin = rawPublic(newPrivate()).toString("base64url");
   const page = await context.newPage();
   await page.goto(`${proxy.base}rooms/lobby#pin=${pin}&k=${newKey()}`);
-  await until("refused", async () => /This server does not have the pinned key/.test(await page.innerText("#banner")));
+  await until("refused", async () => /This server does not have the pinned key.*Trying again in/.test(await page.innerText("#banner")));
   await say(page, "secret");
   await page.click("#banner button");
   await until("again", () => proxy.asked.filter((path) => path === "/ws").length === 2);
-  await until("refused again", async () => /This server does not have the pinned key/.test(await page.innerText("#banner")));
+  await until("refused again", async () => /This server does not have the pinned key.*Trying again in/.test(await page.innerText("#banner")));
   assert.deepEqual(proxy.heard, []);
   assert.deepEqual(await texts(page), []);
   assert.deepEqual(new Set(urls.filter((url) => url.startsWith("ws:"))), new Set([`${proxy.base.replace("http", "ws")}ws`]));
   assert.deepEqual((await server.bodies("lobby")).length, 0);
+});
+
+test("the warning about a wrong key goes once the right one answers, and the page is where it was", async (t) => {
+  const server = await Server.start(t);
+  let isWrong = false;
+  const proxy = await sealedProxy(t, server, { alter: (frame, number) => (isWrong && number === -1 ? Buffer.alloc(48, 7) : frame) });
+  const line = await relay(t, { port: Number(new URL(proxy.base).port) });
+  const page = await opened(await profile(t), `${line.base}rooms/lobby#pin=${proxy.pin}`, "ann");
+  await say(page, "before");
+  await shows(page, ["before"]);
+  isWrong = true;
+  // A close that anybody could have written.
+  line.inject(Buffer.from([0x88, 2, 0x0f, 0xa3]));
+  await until("lost", async () => /Trying again/.test(await page.innerText("#banner")));
+  await page.click("#banner button");
+  await until("warned", async () => /This server does not have the pinned key/.test(await page.innerText("#banner")));
+  isWrong = false;
+  await page.click("#banner button");
+  await live(page);
+  await until("gone", async () => !/pinned key/.test(await page.innerText("#banner")));
+  await say(page, "after");
+  await shows(page, ["before", "after"]);
 });

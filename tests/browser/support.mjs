@@ -242,7 +242,8 @@ export class Member {
  * Starts a TCP relay. `cut()` ends all connections and refuses new ones, until `mend()`. With `holdsUp`, the relay
  * holds data from clients; with `losesDown`, it drops data from the server. `orphan()` ends only the clients' sides,
  * without the server's knowledge; `release()` then forwards the held data and ends the server's sides. `seen` has all
- * data, each way.
+ * data, each way. `inject(bytes)` adds bytes to what the clients receive; with `forges`, the relay gives this text as
+ * the answer to every request, itself.
  */
 export async function relay(t, server) {
   const pairs = new Set();
@@ -254,6 +255,7 @@ export async function relay(t, server) {
     pairs.add(pair);
     client.on("data", (data) => {
       made.seen.up.push(data);
+      if (made.forges) return client.end(made.forges);
       if (!made.holdsUp) return up.write(data);
       pair.held.push(data);
       made.held += data.length;
@@ -279,6 +281,10 @@ export async function relay(t, server) {
     /** The number of bytes held so far. */
     held: 0,
     losesDown: false,
+    forges: null,
+    inject(bytes) {
+      for (const { client } of pairs) client.write(bytes);
+    },
     seen: { up: [], down: [] },
     cut() {
       isCut = true;

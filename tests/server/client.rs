@@ -121,7 +121,8 @@ fn mistakes_have_their_exit_codes() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (code, arguments) in [
         (1, &["send", &url(server.address, "e2e.garden"), "in the clear"][..]),
-        (1, &["send", &lobby, "hello", "--pin", &key(9)]),
+        // The refusal is nothing that the pinned server has said.
+        (3, &["send", &lobby, "hello", "--pin", &key(9), "--timeout", "300ms"]),
         (2, &["send", &lobby, "two", "texts"]),
         (2, &["send", "lobby", "hello"]),
         (2, &["tail", &lobby, "--room-key", "short"]),

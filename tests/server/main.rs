@@ -4,6 +4,7 @@
 mod access;
 mod activation;
 mod at_rest;
+mod between;
 mod client;
 mod clock;
 mod closing;

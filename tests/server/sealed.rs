@@ -109,7 +109,7 @@ impl Sealed {
         self.waiting.pop()
     }
 
-    fn next_of(&mut self, kind: &str) -> Value {
+    pub fn next_of(&mut self, kind: &str) -> Value {
         loop {
             let value = self.next().unwrap_or_else(|| panic!("closed before {kind}"));
             if value["type"] == kind {

@@ -15,6 +15,7 @@ use racerd::ws::code;
 
 use super::agenda::Micros;
 use super::doors::EXCESS;
+use super::ends::Ends;
 use super::faults::Mix;
 use super::limits::Limits;
 use super::network::{End, Read};
@@ -70,6 +71,7 @@ impl Host {
         let answers_once = scene.mix.store.repeats == 0 && scene.tally.answers_repeated == 0;
         scene.witness.start(&store.disk.token_key, store.disk.running, answers_once, limits);
         scene.is_turn_due = true;
+        scene.ends = Ends::default();
         let epoch = Epoch(store.disk.epoch.as_str().into());
         let chat = ChatLimits { encrypted_rooms: scene.mix.encryption.rooms(), ..limits.chat() };
         let app = chat::Limits { hub: limits.hub(), chat, access: Access::default() };
@@ -169,6 +171,8 @@ impl Host {
         if let Some(conn) = self.closed_in_vain.take() {
             return violation("20: nobody is closed for memory that is there", format!("{conn} was"));
         }
+        let link_of = |conn| self.link(conn);
+        scene.ends.judge(&self.engine, &scene.mix.limits, link_of, &mut scene.tally)?;
         // Each member costs three deliveries of one fan-out at most: messages, presence, the roster. It has a
         // connection.
         self.most_connections = self.most_connections.max(self.engine.net.count() as u64);
@@ -462,6 +466,7 @@ impl Edge for Running<'_> {
                 self.host.unjust = Some(format!("{conn} was to read something, and it was not written"));
             }
             scene.witness.closes(conn, scene.now);
+            scene.ends.ended(conn, ending);
             match ending {
                 Ending::TooSlow | Ending::Closed(code::TOO_SLOW, _) => scene.tally.too_slow += 1,
                 Ending::Closed(code::NO_PONG, _) => scene.tally.no_pong += 1,

@@ -22,6 +22,7 @@ mod clock;
 mod database;
 mod doors;
 mod encryption;
+mod ends;
 mod fairness;
 mod faults;
 mod flood;

@@ -6,6 +6,7 @@ use racerd::types::Millis;
 
 use super::agenda::{Agenda, Event, Micros};
 use super::clock::Clock;
+use super::ends::Ends;
 use super::faults::Mix;
 use super::here::Here;
 use super::model::Model;
@@ -48,6 +49,8 @@ pub struct Scene {
     pub here: Here,
     /// The signals that were sent.
     pub signals: Signals,
+    /// What ends sessions over sealed sockets.
+    pub ends: Ends,
     /// The server's key for sealed sockets, in a file of its own: it outlives every log.
     pub key: SealedKey,
     /// Whether a server accepts connections.

@@ -9,6 +9,7 @@ use super::agenda::{Agenda, Event, MILLISECOND, Micros, Mishap, SECOND};
 use super::bounds::Bounds;
 use super::client::Client;
 use super::clock::Clock;
+use super::ends::Ends;
 use super::faults::Mix;
 use super::here::Here;
 use super::host::Host;
@@ -102,6 +103,7 @@ impl World {
             witness: Witness::default(),
             here: Here::default(),
             signals: Signals::default(),
+            ends: Ends::default(),
             key,
             is_listening: false,
             is_calm: false,

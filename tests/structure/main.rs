@@ -34,7 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["types", "json", "hub", "store"]),
     ("web", &["types", "http"]),
     ("api", &["types", "json", "http", "ws", "hub", "protocol", "store", "web"]),
-    ("conn", &["types", "http", "ws", "crypto"]),
+    ("conn", &["types", "json", "http", "ws", "crypto"]),
     ("engine", &["types", "http", "ws", "store", "conn", "crypto"]),
     ("chat", &["types", "http", "ws", "crypto", "random", "store", "hub", "protocol", "api", "conn", "engine"]),
     ("limits", &["types", "config", "http", "ws", "hub", "protocol", "api", "store", "conn", "engine", "chat"]),

@@ -51,6 +51,8 @@ struct Client {
     /// The number of received bytes that are read already.
     at: usize,
     heard: Vec<serde_json::Value>,
+    /// The line that goes on in the next frame.
+    tail: String,
     close: Option<u16>,
 }
 
@@ -66,7 +68,8 @@ impl Client {
         let frame = &world.peers[&index].got[got.len()..];
         assert_eq!(frame[..2], [0x82, 48]);
         let transport = initiator.finish(&frame[2..50]).unwrap();
-        let mut client = Client { index, transport, at: got.len() + 50, heard: Vec::new(), close: None };
+        let mut client =
+            Client { index, transport, at: got.len() + 50, heard: Vec::new(), tail: String::new(), close: None };
         client.listen(world);
         client
     }
@@ -92,16 +95,21 @@ impl Client {
         let Some(peer) = world.peers.get(&self.index) else { return };
         while self.at < peer.got.len() {
             let rest = &peer.got[self.at..];
-            let header = if rest[1] < 126 { 2 } else { 4 };
+            let header = match rest[1] {
+                126 => 4,
+                127 => 10,
+                _ => 2,
+            };
             let end = crate::ws::frame_end(rest);
             match rest[0] {
                 0x82 => {
                     let mut plain = Vec::new();
                     self.transport.open_into(&mut plain, &rest[header..end]).unwrap();
-                    let text = String::from_utf8(plain).unwrap();
-                    assert!(text.ends_with('\n'));
-                    self.heard
-                        .extend(text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()));
+                    self.tail.push_str(&String::from_utf8(plain).unwrap());
+                    let whole = self.tail.rfind('\n').map_or(0, |end| end + 1);
+                    let lines = self.tail.drain(..whole).collect::<String>();
+                    let read = |line| serde_json::from_str::<serde_json::Value>(line).unwrap();
+                    self.heard.extend(lines.lines().map(read));
                 }
                 0x88 => self.close = Some(u16::from_be_bytes([rest[2], rest[3]])),
                 0x89 | 0x8a => {}
@@ -171,6 +179,86 @@ fn only_the_bare_url_is_opened_sealed() {
     assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("--sealed-key"), "{text}");
 }
 
+/// Returns the request with which a client resumes the session of its last `welcome`.
+fn resume(client: &Client) -> String {
+    let token = client.heard.iter().rev().find(|o| o["type"] == "welcome").unwrap()["session"].clone();
+    format!("{{\"type\":\"resume\",\"id\":5,\"session\":{token}}}\n")
+}
+
+/// Anybody on the way can write a close frame, of any code. The session lives on, with its rooms.
+#[test]
+fn an_unsealed_close_ends_no_session() {
+    for code in [None, Some(1000), Some(1001), Some(4001), Some(4003)] {
+        let (mut world, pin) = sealing();
+        let mut client = Client::open(&mut world, &pin, 0);
+        client.say(&mut world, JOIN);
+        let payload = code.map(u16::to_be_bytes).unwrap_or_default();
+        world.send(0, &masked(0x88, &payload[..code.map_or(0, |_| 2)], [0; 4]));
+        world.settle();
+        let answered = world.peers[&0].got.clone();
+        world.reset(0);
+        let mut again = Client::open(&mut world, &pin, 1);
+        again.say(&mut world, &resume(&client));
+        assert_eq!(again.types(), ["welcome", "welcome", "joined"], "{code:?}");
+        assert_eq!(again.heard[1]["member"], client.heard[0]["member"]);
+        assert!(
+            answered
+                .ends_with(&[&[0x88, 2 * u8::from(code.is_some())][..], &payload[..code.map_or(0, |_| 2)]].concat())
+        );
+    }
+}
+
+/// What a client sent before it ended its session is acknowledged first; then the end is told sealed.
+#[test]
+fn a_sealed_end_ends_the_session_behind_what_was_sent() {
+    let (mut world, pin) = sealing();
+    let mut client = Client::open(&mut world, &pin, 0);
+    client.say(&mut world, JOIN);
+    let request = resume(&client);
+    world.answers_at_once = false;
+    let frame = client.frame(
+        "{\"type\":\"send\",\"id\":2,\"room\":\"r\",\"body\":1}\n{\"type\":\"end\"}\n{\"type\":\"ping\",\"id\":3}\n",
+    );
+    world.send(0, &frame);
+    world.turn();
+    world.answers_at_once = true;
+    world.settle();
+    client.listen(&world);
+    let (closing, before) = client.heard.split_last().unwrap();
+    assert_eq!(before.last().unwrap()["type"], "ack", "{:?}", client.types());
+    assert_eq!((&closing["type"], &closing["code"]), (&"closing".into(), &1000.into()));
+    assert_eq!(client.close, Some(code::NORMAL));
+    assert_eq!(world.engine.app.hub.session_count(), 0);
+    let mut again = Client::open(&mut world, &pin, 1);
+    again.say(&mut world, &request);
+    assert_eq!(again.heard[1]["member"], client.heard[0]["member"], "the token still says who it was");
+    assert!(!again.types().contains(&"joined"), "{:?}", again.types());
+}
+
+/// A client that is over its rate may leave all the same.
+#[test]
+fn an_end_is_never_too_fast() {
+    let (mut world, pin) = sealing_with(Sizes { requests: (1, 1), ..Sizes::USUAL });
+    let mut client = Client::open(&mut world, &pin, 0);
+    client.say(&mut world, JOIN);
+    client.say(&mut world, "{\"type\":\"end\"}\n");
+    assert_eq!(client.types(), ["welcome", "welcome", "joined", "closing"]);
+}
+
+/// The server tells each close of its own sealed, before the close frame.
+#[test]
+fn a_close_by_the_server_is_told_sealed() {
+    let (mut world, pin) = sealing();
+    let mut client = Client::open(&mut world, &pin, 0);
+    client.say(&mut world, JOIN);
+    let mut again = Client::open(&mut world, &pin, 1);
+    again.say(&mut world, &resume(&client));
+    client.listen(&world);
+    let closing = client.heard.last().unwrap();
+    assert_eq!(*closing, serde_json::json!({"type": "closing", "code": 4001, "reason": "resumed elsewhere"}));
+    assert_eq!(client.close, Some(code::RESUMED_ELSEWHERE));
+}
+
 /// The socket is closed with 1008, and neither this message nor a later one takes effect.
 #[test]
 fn what_does_not_verify_ends_the_connection() {
@@ -237,11 +325,7 @@ fn a_session_that_began_sealed_goes_on_only_so() {
     let (mut world, pin) = sealing();
     let mut client = Client::open(&mut world, &pin, 0);
     client.say(&mut world, JOIN);
-    let resume = |client: &Client| {
-        let token = client.heard.iter().rev().find(|o| o["type"] == "welcome").unwrap()["session"].clone();
-        format!("{{\"type\":\"resume\",\"id\":5,\"session\":{token}}}")
-    };
-    let request = resume(&client);
+    let request = resume(&client).trim_end().to_owned();
     world.reset(0);
     comes_unheard(&mut world, 1);
     world.upgrade(1, "/ws?name=x");
@@ -255,7 +339,7 @@ fn a_session_that_began_sealed_goes_on_only_so() {
     assert_eq!(again.heard[1]["name"], "sue");
     assert_eq!(again.heard[1]["member"], client.heard[0]["member"]);
     // TLS is as good as a sealed socket.
-    let request = resume(&again);
+    let request = resume(&again).trim_end().to_owned();
     world.reset(2);
     comes_unheard(&mut world, 3);
     world.upgrade(3, "/ws?name=x");
@@ -385,7 +469,7 @@ fn a_shutdown_is_told_sealed_and_the_close_follows() {
     world.engine.handle(Input::Stop);
     world.turn();
     client.listen(&world);
-    assert_eq!(client.types(), ["welcome", "bye"]);
+    assert_eq!(client.types(), ["welcome", "bye", "closing"]);
     assert_eq!(client.close, Some(code::GOING_AWAY));
     assert_eq!(world.peers[&1].got[before], 0x88, "a socket without its handshake gets the close only");
     // A peer that closes gets its code back, after everything that waits.

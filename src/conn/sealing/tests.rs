@@ -143,6 +143,41 @@ fn before_the_handshake_only_the_close_goes_out() {
     assert_eq!((sealing.len(), queue.pieces().flatten().copied().collect::<Vec<u8>>()), (0, vec![0x88, 2, 3, 0xf0]));
 }
 
+/// Of a line that the client has in part it gets the rest, and the lines behind it are dropped: the announcement of the
+/// close is a line of its own, in its turn.
+#[test]
+fn a_close_is_announced_behind_the_rest_of_a_line() {
+    for length in [10, 140_000] {
+        let (mut sealing, mut queue, mut client) = pair();
+        sealing.plain.push_shared(&SharedBytes::share(line(length), &Ledger::default()), 0, length as u32);
+        sealing.plain.push_own(|out| out.extend_from_slice(b"dropped\n"));
+        sealing.seal(&mut queue, &mut Vec::new()).unwrap();
+        sealing.drop_plain();
+        sealing.announce_close(1008, "why \"not\"");
+        sealing.push_last(|out| ws::close_frame(out, Some(1008), ""));
+        client.take(&mut queue, usize::MAX);
+        seal_all(&mut sealing, &mut queue, &mut client);
+        client.take(&mut queue, usize::MAX);
+        let said = client.frames.concat();
+        let closing = b"{\"type\":\"closing\",\"code\":1008,\"reason\":\"why \\\"not\\\"\"}\n";
+        let kept = if length == 10 { [&line(10)[..], b"dropped\n"].concat() } else { line(length) };
+        assert_eq!(said, [&kept, &closing[..]].concat());
+        assert!(client.close.is_some());
+    }
+}
+
+/// What can no longer be sealed is not said at all.
+#[test]
+fn without_its_keys_a_socket_only_closes() {
+    let (mut sealing, mut queue, mut client) = pair();
+    sealing.plain.push_own(|out| out.extend_from_slice(b"{}\n"));
+    sealing.give_up();
+    sealing.announce_close(1008, "");
+    sealing.push_last(|out| ws::close_frame(out, Some(1008), ""));
+    seal_all(&mut sealing, &mut queue, &mut client);
+    assert_eq!((client.frames.len(), client.close.is_some(), sealing.len()), (0, true, 0));
+}
+
 #[test]
 fn lines_come_one_by_one() {
     let (mut sealing, _, mut client) = pair();

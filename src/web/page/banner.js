@@ -11,6 +11,8 @@ export class Banner {
   #timer = null;
   #wasOpen = false;
   #isLeaving = false;
+  /** The warning that was spoken last. */
+  #warned = undefined;
   /** The text of the countdown and the seconds last shown, so that it never counts up. */
   #counting = { what: "", seconds: Infinity };
 
@@ -30,11 +32,11 @@ export class Banner {
 
   show(state) {
     clearInterval(this.#timer);
-    const { phase, reason } = state;
+    const { phase, reason, warning } = state;
     this.#isLeaving = phase === "open" ? false : this.#isLeaving || state.leaving === true;
     if (phase !== "waiting") this.#counting = { what: "", seconds: Infinity };
     if (phase === "open") this.#isOpen();
-    else if (phase === "connecting") this.#connects();
+    else if (phase === "connecting") this.#connects(warning);
     else if (phase === "waiting") this.#waits(state);
     else if (phase === "stopped" && reason) {
       this.#show("stopped", reason, "Try again");
@@ -53,17 +55,18 @@ export class Banner {
     this.#wasOpen = true;
   }
 
-  #connects() {
-    const what = this.#isLeaving ? "The server is restarting. Connecting…" : "Connecting…";
+  #connects(warning) {
+    const what = `${warning ? `${warning} ` : this.#isLeaving ? "The server is restarting. " : ""}Connecting…`;
     if ($("banner").hidden) this.#timer = setTimeout(() => this.#show("lost", what), PATIENCE);
     else this.#show("lost", what);
   }
 
-  #waits({ reason, retryAt }) {
-    const what = reason ?? (this.#isLeaving ? "The server is restarting."
+  #waits({ reason, retryAt, warning }) {
+    const what = warning ?? reason ?? (this.#isLeaving ? "The server is restarting."
       : this.#wasOpen ? "Connection lost." : "No connection to the server.");
     if (this.#counting.what !== what) this.#counting = { what, seconds: Infinity };
-    if ($("banner").hidden) this.#owner.speak(what);
+    if ($("banner").hidden || (warning && warning !== this.#warned)) this.#owner.speak(what);
+    this.#warned = warning;
     const count = () => {
       const seconds = Math.min(this.#counting.seconds, Math.ceil((retryAt - performance.now()) / 1000));
       this.#counting.seconds = seconds;

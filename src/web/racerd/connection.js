@@ -24,6 +24,9 @@ const SHORTEST_PAUSE = 100;
 const LONGEST_WISH = 3_600_000;
 /** The shortest pause after a close for overload or abuse. */
 const OVERLOADED = 5000;
+/** The first and the longest pause after a server without the pinned key. */
+const MISMATCH = 30_000;
+const LONGEST_MISMATCH = 300_000;
 
 export const [TAKEN_OVER, TOO_BIG] = [4001, 1009];
 const [POLICY, TRY_LATER] = [1008, 1013];
@@ -49,6 +52,11 @@ export function pauseOf(error) {
   return Math.min(Math.max(error.retryAfter ?? PAUSE, SHORTEST_PAUSE), LONGEST_WISH);
 }
 
+/** Half of a pause is random, so that clients do not return all at once. */
+function jittered(longest) {
+  return Math.round(longest * (0.5 + Math.random() / 2));
+}
+
 export class Connection {
   state = { phase: "idle" };
   /** The error of every later request, once the client has stopped or was closed. */
@@ -69,6 +77,9 @@ export class Connection {
   /** The ping that is not answered yet: {at, isSuspect}. */
   #probe = null;
   #failures = 0;
+  #mismatches = 0;
+  /** Somebody without the pinned key has answered; until the pinned server does. */
+  #warning = undefined;
   #unopened = 0;
   #byePause = null;
   #isLeaving = false;
@@ -127,7 +138,7 @@ export class Connection {
     this.#openedAt = 0;
     this.#heardAt = performance.now();
     socket.onmessage = (event) => this.#socket === socket && this.#hear(event.data);
-    socket.onclose = (event) => this.#socket === socket && this.#lost(event.code, event.final);
+    socket.onclose = ({ code, final, warning }) => this.#socket === socket && this.#lost(code, final, warning);
     socket.onerror = () => {};
     clearInterval(this.#ticker);
     this.#ticker = setInterval(() => this.#tick(), TICK);
@@ -143,13 +154,15 @@ export class Connection {
   }
 
   connecting() {
-    this.#set({ phase: "connecting", leaving: this.#isLeaving });
+    this.#set({ phase: "connecting", leaving: this.#isLeaving, warning: this.#warning });
   }
 
   /** Notes that the server has accepted the socket. */
   accepted() {
     this.#openedAt = performance.now();
     this.#unopened = 0;
+    this.#mismatches = 0;
+    this.#warning = undefined;
   }
 
   opened() {
@@ -224,27 +237,33 @@ export class Connection {
     return socket;
   }
 
-  async #lost(code, final = FINAL.get(code)) {
+  async #lost(code, final = FINAL.get(code), warning) {
     const wasOpen = this.#openedAt > 0;
     const wasGood = wasOpen && performance.now() - this.#openedAt > GOOD;
     this.#detach(code);
     if (final) return this.stop(new RacerdError(code === TAKEN_OVER ? "moved" : "refused", final));
+    if (warning) return this.#mismatched(warning);
     this.#failures = wasGood ? 0 : this.#failures + 1;
     this.#unopened = wasOpen ? 0 : this.#unopened + 1;
-    // Half of the pause is random, so that clients do not return all at once.
-    const longest = Math.min(LONGEST_PAUSE, 500 * 2 ** this.#failures);
-    const ownPause = Math.round(longest * (0.5 + Math.random() / 2));
+    const ownPause = jittered(Math.min(LONGEST_PAUSE, 500 * 2 ** this.#failures));
     const isOverloaded = code === POLICY || code === TRY_LATER;
     this.#wait(Math.max(ownPause, this.#byePause ?? 0, isOverloaded ? OVERLOADED : 0));
     // A single failure may be chance.
     if (this.#unopened >= 2 && performance.now() - this.#whyAt > WHY) await this.#askWhy();
   }
 
+  /** Tries again, rarely: another server may be there only for now, and so may somebody in the middle. */
+  #mismatched(warning) {
+    this.#warning = warning;
+    this.#mismatches += 1;
+    this.#wait(jittered(Math.min(LONGEST_MISMATCH, MISMATCH * 2 ** (this.#mismatches - 1))));
+  }
+
   #wait(wish, reason) {
     const pause = Math.min(wish, LONGEST_WISH);
     clearTimeout(this.#retry);
     this.#retry = setTimeout(() => this.open(), pause);
-    this.#set({ phase: "waiting", retryAt: performance.now() + pause, leaving: this.#isLeaving, reason });
+    this.#set({ phase: "waiting", retryAt: performance.now() + pause, leaving: this.#isLeaving, reason, warning: this.#warning });
   }
 
   async #askWhy() {
@@ -253,7 +272,9 @@ export class Connection {
     const why = await askWhy(this.#options.fetch, this.#url.replace("ws", "http"), this.isSealed);
     if (!why || this.state !== waiting) return;
     if (why.isFinal) return this.stop(new RacerdError("refused", why.text));
-    this.#wait(Math.max(waiting.retryAt - performance.now(), why.pause), why.text);
+    // Whoever has not proved to be the server may not ask for a long pause.
+    const pause = this.isSealed ? Math.min(why.pause, LONGEST_PAUSE) : why.pause;
+    this.#wait(Math.max(waiting.retryAt - performance.now(), pause), why.text);
   }
 
   /**
@@ -288,6 +309,7 @@ export class Connection {
     } catch {
       return;
     }
+    if (this.isSealed && value.type === "closing") return this.#socket.closing(value.code);
     this.#owner.heard(value);
   }
 }

@@ -4,7 +4,8 @@
 const FINAL = [400, 401, 403, 404, 421];
 
 /**
- * Asks the server why it refused an upgrade of this URL.
+ * Asks the server why it refused an upgrade of this URL. With a pin the answer is only a guess: whoever gives it has not
+ * proved to be the server. So it is never final, and its own words are not shown.
  * @returns {Promise<{text: string, isFinal: boolean, pause: number}|null>} the reason in words, and the milliseconds
  *   that the server wants to be left alone; null if it cannot be reached
  */
@@ -27,6 +28,10 @@ export async function askWhy(fetch, url, isSealed) {
     const cause = isSealed ? "either it accepts no sealed connections, or something" : "something";
     const text = `The server can be reached, but ${cause} on the way (a proxy, perhaps) blocks WebSockets.`;
     return { text, isFinal: false, pause: 0 };
+  }
+  if (isSealed) {
+    const guess = status === 400 ? " Perhaps the server has no key for sealed connections." : "";
+    return { text: `The server, or something on the way, refuses the connection (${status}).${guess}`, isFinal: false, pause };
   }
   if (problem?.code === "sealed_only") {
     const text = "This server can only be reached by its link with the pin. Ask the person who gave you this address for that link.";

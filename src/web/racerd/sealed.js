@@ -1,5 +1,6 @@
 // A socket whose frames only the server with the pinned key can read: racerd.v1.sealed, Noise in binary frames. To
 // racerd.js it looks like a WebSocket for text. Objects sent in one turn are sealed together, each ended by LF.
+// Whatever comes unsealed proves nothing, close codes included: the socket is then lost, and no more.
 
 import { concat, fromBase64url, text, utf8 } from "./bytes.js";
 import { Handshake, MESSAGE_MAX, TAG } from "./noise.js";
@@ -9,6 +10,7 @@ const PROTOCOL = "racerd.v1.sealed";
 const REFUSED = 4008;
 const POLICY = 1008;
 const ABNORMAL = 1006;
+const NORMAL = 1000;
 const LF = 10;
 /**
  * The longest accepted line in bytes, before the server has announced its limits; afterwards, too, if those are lower:
@@ -18,6 +20,7 @@ const LINE_KEPT = 1 << 20;
 /** The most bytes of one sent object, with its LF. */
 const LINE_MAX = MESSAGE_MAX - TAG;
 
+const NO_KEY = "The server's key in this link is none. Ask for the link again.";
 const NOT_PINNED = "This server does not have the pinned key (wrong server, or somebody in the middle). Nothing was sent to it. If the"
   + " server's key was changed, ask for the new link.";
 
@@ -28,7 +31,10 @@ export class SealedSocket {
   /** As in a WebSocket: 0 until the server has proved that it has the key. */
   readyState = 0;
   onmessage = null;
-  /** Gets `code` and, if reconnecting is pointless, the reason as `final`. */
+  /**
+   * Gets a `code`, which is the server's if it said so sealed and 1006 otherwise; the reason as `final` if reconnecting
+   * is pointless, or as `warning` if the answer was not the pinned server's.
+   */
   onclose = null;
   onerror = null;
 
@@ -55,7 +61,7 @@ export class SealedSocket {
     socket.onopen = () => this.#ask();
     socket.onmessage = ({ data }) => this.#hear(data);
     // A server with another key cannot read the handshake and closes with this code.
-    socket.onclose = ({ code }) => this.#end(code, this.#isAsking && code === POLICY);
+    socket.onclose = ({ code }) => this.#end(ABNORMAL, this.#isAsking && code === POLICY ? { warning: NOT_PINNED } : {});
     socket.onerror = () => {};
     this.#socket = socket;
   }
@@ -72,10 +78,18 @@ export class SealedSocket {
     this.#lines.push(utf8(`${line}\n`));
   }
 
-  close(code) {
+  /** Closes; without a code, or with 1000, the session ends. */
+  close(code = NORMAL) {
+    if (code === NORMAL) this.send('{"type":"end"}');
     this.#flush();
     if (this.readyState < 2) this.readyState = 2;
     this.#socket.close(code);
+  }
+
+  /** Notes that the server has announced, sealed, that it closes with this code. */
+  closing(code) {
+    this.#socket.close();
+    this.#end(code);
   }
 
   get #isAsking() {
@@ -88,7 +102,7 @@ export class SealedSocket {
       asked = this.#handshake.write();
     } catch {
       // The key is no point of the curve, or one of small order: nobody has its secret.
-      return this.#refuse(true);
+      return this.#refuse({ final: NO_KEY });
     }
     this.#hasAsked = true;
     this.#socket.send(asked);
@@ -102,7 +116,7 @@ export class SealedSocket {
         this.#sending = sending;
         this.#receiving = receiving;
       } catch {
-        return this.#refuse(true);
+        return this.#refuse({ warning: NOT_PINNED });
       }
       this.readyState = 1;
       return;
@@ -111,7 +125,7 @@ export class SealedSocket {
     try {
       lines = this.#linesOf(this.#receiving.decrypt(frame(data)));
     } catch {
-      return this.#refuse(false);
+      return this.#refuse();
     }
     for (const line of lines) if (this.readyState === 1) this.onmessage?.({ data: line });
   }
@@ -147,15 +161,15 @@ export class SealedSocket {
   }
 
   /** Closes: the frame is not from this server, or was altered. */
-  #refuse(isOther) {
+  #refuse(why) {
     this.#socket.close(REFUSED);
-    this.#end(ABNORMAL, isOther);
+    this.#end(ABNORMAL, why);
   }
 
-  #end(code, isOther) {
+  #end(code, { final, warning } = {}) {
     if (this.readyState === 3) return;
     this.readyState = 3;
-    this.onclose?.({ code, final: isOther ? NOT_PINNED : undefined });
+    this.onclose?.({ code, final, warning });
   }
 }
 

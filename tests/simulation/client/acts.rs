@@ -310,7 +310,11 @@ impl Client {
             }
             Act::Close => {
                 let code = *scene.random.pick(&[Some(1000), None, Some(1001), Some(4999)]);
-                self.close(code, scene);
+                match self.line.is_sealed().then(|| scene.random.below(4)) {
+                    None | Some(0) => self.close(code, scene),
+                    Some(1) => self.forge_close(code, scene),
+                    Some(_) => self.end(scene),
+                }
             }
             Act::Reset => {
                 self.trace(scene, || format!("resets link {link}"));
@@ -572,6 +576,29 @@ impl Client {
         self.phase = Phase::Closing { since: scene.now };
     }
 
+    /// Ends its session over a sealed socket.
+    fn end(&mut self, scene: &mut Scene) {
+        let Some(link) = self.link else { return };
+        self.trace(scene, || format!("ends its session over link {link}"));
+        self.say("{\"type\":\"end\"}", scene);
+        self.flush(scene);
+        scene.ends.asks(link);
+        self.closed_with = Some(Some(1000));
+        self.phase = Phase::Closing { since: scene.now };
+    }
+
+    /// Has somebody on the way close its sealed socket, of which it knows nothing.
+    fn forge_close(&mut self, code: Option<u16>, scene: &mut Scene) {
+        let Some(link) = self.link else { return };
+        self.flush(scene);
+        self.trace(scene, || format!("link {link} is closed with {code:?} by somebody on the way"));
+        scene.tally.forged += 1;
+        let bytes = wire::close(code, &mut scene.random);
+        scene.client_writes(link, &bytes);
+        // A second one finds the socket closed.
+        self.line.forged.get_or_insert(code);
+    }
+
     /// Makes the client leave for good.
     pub fn leave_for_good(&mut self) {
         self.is_leaving = true;
@@ -580,6 +607,7 @@ impl Client {
     fn say_goodbye(&mut self, scene: &mut Scene) {
         let Some(link) = self.link else { return };
         match scene.random.below(4) {
+            0 if self.line.is_sealed() => self.end(scene),
             0 => self.close(Some(1000), scene),
             1 => self.close(Some(1001), scene),
             2 => {

@@ -67,48 +67,59 @@ impl Client {
             Said::Pong => Ok(()),
             Said::Binary(_) => violation("wire", "a binary frame that nobody opened"),
             Said::Close(code) => self.closed(link, code, scene),
-            Said::Text(text) => {
-                self.trace(scene, || format!("hears {}", crop(&text)));
-                let told: Value = match serde_json::from_str(&text) {
-                    Ok(told) => told,
-                    Err(error) => return violation("wire", format!("{error}: {text}")),
-                };
-                let id = told["id"].as_u64();
-                match told["type"].as_str().unwrap_or_default() {
-                    "welcome" => self.welcome(link, id, &told, scene),
-                    "joined" => self.joined(link, id, &told, scene),
-                    "message" => self.message(link, &told, scene),
-                    "ack" => self.ack(link, id, &told, scene),
-                    "error" => self.error(link, id, &told, scene),
-                    "left" => self.left(id, &told, scene),
-                    "history" => self.history(link, id, &told, scene),
-                    "members" => self.members(link, id, &told, scene),
-                    "presence" => self.with_view(&told, scene, |view, _| view.presence(&told)),
-                    "signal" => {
-                        let member = self.member().map(str::to_owned);
-                        self.with_view(&told, scene, |view, scene| {
-                            scene.tally.signals += 1;
-                            // If the log is another one, nothing is known about it.
-                            let oldest = scene.is_of_this_epoch(link).then(|| scene.model.rooms[view.room].oldest);
-                            scene.signals.heard((view.room, oldest), link, member.as_deref(), &told)
-                        })
-                    }
-                    "lagging" => self.with_view(&told, scene, |view, scene| {
-                        view.lags(scene);
-                        Ok(())
-                    }),
-                    "gap" => self.with_view(&told, scene, |view, scene| {
-                        let (after, from) = (told["after"].as_u64(), told["from"].as_u64());
-                        view.gap(link, after.unwrap_or(u64::MAX), from.unwrap_or(0), scene)
-                    }),
-                    "pong" => self.pong(id, &told, scene),
-                    "bye" => {
-                        scene.tally.byes += 1;
-                        Ok(())
-                    }
-                    _ => violation(CHECKER, format!("nobody knows what this is: {text}")),
-                }
+            Said::Text(text) => self.told(link, &text, scene),
+        }
+    }
+
+    /// Handles an object that the server said.
+    fn told(&mut self, link: usize, text: &str, scene: &mut Scene) -> Checked {
+        self.trace(scene, || format!("hears {}", crop(text)));
+        let told: Value = match serde_json::from_str(text) {
+            Ok(told) => told,
+            Err(error) => return violation("wire", format!("{error}: {text}")),
+        };
+        let id = told["id"].as_u64();
+        if self.line.announced.is_some() {
+            return violation("sealed", format!("behind the announcement of a close: {text}"));
+        }
+        match told["type"].as_str().unwrap_or_default() {
+            "welcome" => self.welcome(link, id, &told, scene),
+            "joined" => self.joined(link, id, &told, scene),
+            "message" => self.message(link, &told, scene),
+            "ack" => self.ack(link, id, &told, scene),
+            "error" => self.error(link, id, &told, scene),
+            "left" => self.left(id, &told, scene),
+            "history" => self.history(link, id, &told, scene),
+            "members" => self.members(link, id, &told, scene),
+            "presence" => self.with_view(&told, scene, |view, _| view.presence(&told)),
+            "signal" => {
+                let member = self.member().map(str::to_owned);
+                self.with_view(&told, scene, |view, scene| {
+                    scene.tally.signals += 1;
+                    // If the log is another one, nothing is known about it.
+                    let oldest = scene.is_of_this_epoch(link).then(|| scene.model.rooms[view.room].oldest);
+                    scene.signals.heard((view.room, oldest), link, member.as_deref(), &told)
+                })
             }
+            "lagging" => self.with_view(&told, scene, |view, scene| {
+                view.lags(scene);
+                Ok(())
+            }),
+            "gap" => self.with_view(&told, scene, |view, scene| {
+                let (after, from) = (told["after"].as_u64(), told["from"].as_u64());
+                view.gap(link, after.unwrap_or(u64::MAX), from.unwrap_or(0), scene)
+            }),
+            "pong" => self.pong(id, &told, scene),
+            "closing" if self.line.is_ready() => {
+                scene.tally.announced += 1;
+                self.line.announced = told["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+                Ok(())
+            }
+            "bye" => {
+                scene.tally.byes += 1;
+                Ok(())
+            }
+            _ => violation(CHECKER, format!("nobody knows what this is: {text}")),
         }
     }
 

@@ -18,6 +18,10 @@ pub struct Line {
     sealed: Option<Box<Sealed>>,
     /// The client sent something that the server must not accept, so being closed for it is right.
     pub is_spoilt: bool,
+    /// The code of a close that somebody on the way has sent to the server.
+    pub forged: Option<Option<u16>>,
+    /// The code of the close that the server has announced.
+    pub announced: Option<u16>,
 }
 
 #[derive(Default)]
@@ -48,6 +52,11 @@ impl Line {
 
     pub fn is_sealed(&self) -> bool {
         self.sealed.is_some()
+    }
+
+    /// Returns whether the handshake is done.
+    pub fn is_ready(&self) -> bool {
+        self.sealed.as_ref().is_some_and(|sealed| matches!(sealed.state, State::Ready(_)))
     }
 
     /// Returns the bare reader, for a caller that only wants to see the socket's end.

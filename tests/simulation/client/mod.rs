@@ -328,7 +328,7 @@ impl Client {
 
     /// Abandons a socket without closing it.
     fn leave_open(&mut self, link: usize) {
-        if let Some(code) = self.closed_with {
+        if let Some(code) = self.line.forged.or(self.closed_with) {
             self.old_closes.insert(link, code);
         }
         let faults = self.faults.count + self.asked.len() as u64 + u64::from(self.nonsense);

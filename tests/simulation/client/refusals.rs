@@ -161,7 +161,11 @@ impl Client {
         self.trace(scene, || format!("hears link {link} close with {code:?}"));
         let is_own = matches!(self.phase, Phase::Closing { .. });
         let mut wait = self.back_off(scene);
-        let is_known = self.line.is_spoilt || self.is_answer_to_its_close(code);
+        let is_forged = self.line.announced.is_none() && self.line.forged == Some(code);
+        if self.line.is_ready() && !self.is_told_of_close(code) {
+            return violation("sealed", format!("c{} is closed with {code:?}, which is not announced", self.index));
+        }
+        let is_known = self.line.is_spoilt || is_forged || self.is_answer_to_its_close(code);
         if let (false, Err(fault)) = (is_known, self.may_close(link, code, scene)) {
             return violation(REASONS, format!("c{} is closed with {code:?}: {fault}", self.index));
         }
@@ -172,7 +176,7 @@ impl Client {
             _ if self.line.is_spoilt => {
                 return violation("sealed", format!("c{} broke its sequence and is closed with {code:?}", self.index));
             }
-            _ if is_own => wait = scene.random.within((10 * MILLISECOND, 3 * SECOND)),
+            _ if is_own || is_forged => wait = scene.random.within((10 * MILLISECOND, 3 * SECOND)),
             // A late request on an abandoned socket took the session over there.
             Some(4001) => scene.tally.superseded += 1,
             Some(1001 | 1008 | 1013 | 4002 | 4004) => {}
@@ -183,6 +187,14 @@ impl Client {
         scene.client_closes(link);
         self.drop_link(scene, wait);
         Ok(())
+    }
+
+    /// Returns whether the server has announced this close, or answers one that was not sealed.
+    fn is_told_of_close(&self, code: Option<u16>) -> bool {
+        match self.line.announced {
+            Some(announced) => Some(announced) == code,
+            None => self.line.forged == Some(code) || self.is_answer_to_its_close(code),
+        }
     }
 
     /// Handles data on an abandoned socket.
