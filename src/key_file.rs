@@ -18,6 +18,8 @@ use crate::types::{Cause, Durability, Unusable, folder_of};
 
 /// The data key's name in systemd's directory of credentials (<https://systemd.io/CREDENTIALS/>).
 const CREDENTIAL: &str = "racerd-data-key";
+/// The names of the keys of sealed sockets there: the present one, and the one before it.
+const SEALED_CREDENTIALS: [&str; 2] = ["racerd-sealed-key", "racerd-sealed-key-old"];
 
 /// A kind of key file, as messages describe it.
 struct KeyFile {
@@ -31,6 +33,10 @@ struct KeyFile {
 
 const DATA: KeyFile = KeyFile { name: "the data key file", made_by: "racerd keygen --data", may_come: false };
 const SEALED: KeyFile = KeyFile { name: "the sealed sockets' key file", made_by: "racerd keygen", may_come: true };
+
+/// The bits that the mode of a credential may not have. systemd gives the service access by an ACL, whose mask shows in
+/// the group's bits of the mode; the directory is the service's own.
+const CREDENTIAL_CLOSED: u32 = 0o007;
 
 /// Longest file, in bytes: several times the length of a key's line.
 const LONGEST: u64 = 1024;
@@ -50,6 +56,36 @@ pub fn data_key(settings: &Settings) -> Result<Option<DataKey>, Unusable> {
     }
 }
 
+/// Returns the keys of sealed sockets that the settings name, or else those among systemd's credentials: the present
+/// one first, and perhaps the one before it. There may be none.
+///
+/// # Errors
+/// The fault of a file, in one line.
+pub fn sealed_keys(settings: &Settings) -> Result<Vec<SealedKey>, Unusable> {
+    let keys = match settings.sealed.sealed_key.as_slice() {
+        [] => sealed_credentials(std::env::var_os("CREDENTIALS_DIRECTORY").as_deref())?,
+        files => files.iter().map(|file| read_sealed_key(Path::new(file), 0o077)).collect::<Result<_, _>>()?,
+    };
+    match keys.as_slice() {
+        [present, earlier] if present.pin() == earlier.pin() => {
+            let line =
+                "the two keys of sealed sockets are the same; leave one out, or make a new one with racerd keygen";
+            Err(Unusable::new(Cause::Key, line))
+        }
+        _ => Ok(keys),
+    }
+}
+
+fn sealed_credentials(directory: Option<&OsStr>) -> Result<Vec<SealedKey>, Unusable> {
+    let Some(directory) = directory.filter(|name| !name.is_empty()) else { return Ok(Vec::new()) };
+    let [present, earlier] = SEALED_CREDENTIALS.map(|name| PathBuf::from(directory).join(name));
+    if !present.exists() {
+        return Ok(Vec::new());
+    }
+    let files = [Some(present), Some(earlier).filter(|file| file.exists())];
+    files.into_iter().flatten().map(|file| read_sealed_key(&file, CREDENTIAL_CLOSED)).collect()
+}
+
 /// Reads the data key in this file.
 ///
 /// # Errors
@@ -58,12 +94,8 @@ pub fn read_data_key(path: &Path) -> Result<DataKey, Unusable> {
     parse(path, &read(path, &DATA, 0o077)?)
 }
 
-/// Reads the key of sealed sockets in this file.
-///
-/// # Errors
-/// The fault of the file, in one line.
-pub fn read_sealed_key(path: &Path) -> Result<SealedKey, Unusable> {
-    let text = read(path, &SEALED, 0o077)?;
+fn read_sealed_key(path: &Path, closed: u32) -> Result<SealedKey, Unusable> {
+    let text = read(path, &SEALED, closed)?;
     let key = std::str::from_utf8(&text).ok().and_then(SealedKey::parse);
     key.ok_or_else(|| {
         let shown = path.display();
@@ -78,9 +110,7 @@ fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, Unusable> {
     if !path.exists() {
         return Ok(None);
     }
-    // systemd gives the service access by an ACL, whose mask shows in the group's bits of the mode; the directory is
-    // the service's own.
-    parse(&path, &read(&path, &DATA, 0o007)?).map(Some)
+    parse(&path, &read(&path, &DATA, CREDENTIAL_CLOSED)?).map(Some)
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<DataKey, Unusable> {
@@ -147,6 +177,35 @@ mod tests {
     use super::*;
     use crate::testing::TempDir;
     use std::fs;
+
+    #[test]
+    fn the_keys_of_sealed_sockets_are_those_of_the_settings_or_credentials() {
+        let directory = TempDir::new();
+        let at = |name: &str| directory.path().join(name);
+        let (present, earlier) = (SealedKey::new([1; 32]), SealedKey::new([2; 32]));
+        let found = || {
+            let keys = sealed_credentials(Some(directory.path().as_os_str())).unwrap();
+            keys.iter().map(SealedKey::pin).collect::<Vec<_>>()
+        };
+        assert!(sealed_credentials(None).unwrap().is_empty());
+        write(&at(SEALED_CREDENTIALS[1]), &earlier.to_text()).unwrap();
+        assert_eq!(found(), [], "an old key alone is none");
+        // As an editor leaves it that adds no line feed.
+        write(&at(SEALED_CREDENTIALS[0]), present.to_text().trim_end()).unwrap();
+        fs::set_permissions(at(SEALED_CREDENTIALS[0]), fs::Permissions::from_mode(0o440)).unwrap();
+        assert_eq!(found(), [present.pin(), earlier.pin()]);
+        let mut settings = Settings::default();
+        let of =
+            |settings: &Settings| sealed_keys(settings).map(|keys| keys.iter().map(SealedKey::pin).collect::<Vec<_>>());
+        let file = |name: &str| at(name).to_str().unwrap().to_owned();
+        settings.sealed.sealed_key = vec![file(SEALED_CREDENTIALS[1])];
+        assert_eq!(of(&settings).unwrap(), [earlier.pin()]);
+        write(&at("same"), &earlier.to_text()).unwrap();
+        settings.sealed.sealed_key.push(file("same"));
+        assert!(of(&settings).unwrap_err().to_string().contains("are the same"));
+        settings.sealed.sealed_key = vec![file(SEALED_CREDENTIALS[0])];
+        assert!(of(&settings).unwrap_err().to_string().contains("chmod 600"));
+    }
 
     #[test]
     fn only_a_private_file_of_one_key_is_read() {

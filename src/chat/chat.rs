@@ -297,6 +297,7 @@ impl App for Chat {
 
     fn time(&mut self, net: &mut Connections) {
         self.catch_up(net);
+        self.tell_of_earlier_key(net);
         let now = net.now().mono;
         self.hub.handle_time(
             now,
@@ -309,7 +310,7 @@ impl App for Chat {
     }
 
     fn deadline(&self) -> Option<Millis> {
-        self.hub.deadline()
+        [self.hub.deadline(), self.earlier_key_deadline()].into_iter().flatten().min()
     }
 
     fn end_turn(&mut self, net: &mut Connections, work: usize) -> usize {

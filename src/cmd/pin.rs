@@ -3,7 +3,7 @@
 use super::command::{Command, Example, Group, Opt, OptValue, Run, Settings as TakesSettings};
 use super::{Args, Failure, say};
 use crate::config::Settings;
-use crate::crypto::sealed::Pin;
+use crate::crypto::sealed::{Pin, SealedKey};
 use crate::key_file;
 use crate::types::Place;
 
@@ -16,6 +16,7 @@ pub const COMMAND: Command = Command {
         "Prints the pin of the key that the settings name (--sealed-key), then the URL of the page with that pin for \
          each address listened on. A client that is given the pin connects to the server that has this key, or not at \
          all.",
+        "Where the settings name two keys, it prints both pins, and which is which. The URLs have the present one.",
     ],
     arguments: &[],
     options: &[Opt { name: "url", value: OptValue::None, text: "Print the URLs only." }],
@@ -33,13 +34,17 @@ pub const COMMAND: Command = Command {
 fn run(args: Args) -> Result<(), Failure> {
     let urls_only = args.has("url");
     let settings = args.into_invocation().read()?.settings;
-    let Some(path) = &settings.sealed.sealed_key else {
+    let pins: Vec<Pin> = key_file::sealed_keys(&settings)?.iter().map(SealedKey::pin).collect();
+    let Some(pin) = pins.first() else {
         let text = "no key is set: give --sealed-key FILE; racerd keygen FILE makes one";
         return Err(Failure::Usage(text.into()));
     };
-    let pin = key_file::read_sealed_key(path)?.pin();
-    let mut text = if urls_only { String::new() } else { format!("{pin}\n") };
-    for url in urls(&settings, &pin) {
+    let mut text = match pins.as_slice() {
+        _ if urls_only => String::new(),
+        [present, earlier] => format!("{present} present\n{earlier} before it\n"),
+        _ => format!("{pin}\n"),
+    };
+    for url in urls(&settings, pin) {
         text.push_str(&url);
         text.push('\n');
     }

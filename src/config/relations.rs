@@ -27,7 +27,7 @@ struct Relation {
 }
 
 fn relations(settings: &Settings) -> Vec<Relation> {
-    let Settings { listening, tls, storage, limits, time, .. } = settings;
+    let Settings { listening, tls, sealed, storage, limits, time, .. } = settings;
     let envelope = text::show_size(MAX_ENVELOPE as u64);
     let whole = limits.max_message_size.saturating_add(MAX_ENVELOPE);
     let page = limits.page_bytes.saturating_add(MAX_ENVELOPE);
@@ -106,6 +106,11 @@ fn relations(settings: &Settings) -> Vec<Relation> {
             holds: tls.tls_cert.is_empty() || tls.tls_self_signed.is_none(),
             fields: &["tls_cert", "tls_self_signed"],
             words: "give one of the two".to_string(),
+        },
+        Relation {
+            holds: sealed.sealed_key.len() <= 2,
+            fields: &["sealed_key"],
+            words: "at most two files: the present key, and the one before it".to_string(),
         },
         Relation {
             holds: limits.tail_bytes <= limits.tail_bytes_total,

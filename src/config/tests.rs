@@ -94,7 +94,7 @@ fn a_size_beyond_every_address_is_refused() {
 fn defaults_are_the_designs() {
     let Settings { listening, tls, sealed, storage, limits, time, log, sandbox } = Settings::default();
     assert_eq!(listening.listen, ["127.0.0.1:7077".parse().unwrap()]);
-    assert!(sealed.sealed_key.is_none() && !sealed.require_sealed);
+    assert!(sealed.sealed_key.is_empty() && !sealed.require_sealed);
     assert!(!listening.open && listening.host.is_empty() && listening.allow_origin.is_empty());
     assert!(!tls.is_on() && tls.plain_listen.is_empty());
     assert_eq!((storage.data.as_path(), storage.durability), (Path::new("racerd.db"), Durability::Full));

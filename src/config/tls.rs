@@ -38,7 +38,7 @@ impl Tls {
     }
 }
 
-fn file(text: &str) -> Result<String, String> {
+pub(super) fn file(text: &str) -> Result<String, String> {
     match text.contains('\0') {
         true => Err("a path has no zero byte in it".to_string()),
         false => Ok(text.to_string()),

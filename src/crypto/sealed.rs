@@ -96,9 +96,9 @@ impl SealedKey {
         key
     }
 
-    /// Reads the key from the text of a key file: `racerd-sealed-1 `, 43 characters of base64url, LF.
+    /// Reads the key from the text of a key file: `racerd-sealed-1 `, 43 characters of base64url, and perhaps LF.
     pub fn parse(text: &str) -> Option<SealedKey> {
-        let digits = text.strip_prefix(KEY_FILE)?.strip_suffix('\n')?;
+        let digits = text.strip_suffix('\n').unwrap_or(text).strip_prefix(KEY_FILE)?;
         let bytes = Zeroizing::new(BASE64URL_NOPAD.decode(digits.as_bytes()).ok()?);
         <[u8; 32]>::try_from(bytes.as_slice()).ok().map(SealedKey::new)
     }

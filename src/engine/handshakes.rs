@@ -94,6 +94,13 @@ impl Connections {
         self.returns.note(session, id, gate, self.client_network(id), self.now.mono);
     }
 
+    /// Takes one more handshake from the rates, for what an open WebSocket has cost beside its own.
+    pub fn spend_handshake(&mut self, id: ConnId) {
+        if let Some(address) = self.get(id).map(|connection| connection.peer.asker()) {
+            self.admission.spend_handshake(address, self.now.mono);
+        }
+    }
+
     /// Has a request wait for its handshake. It is handled once more when its turn comes.
     pub fn wait_for_handshake(&mut self, id: ConnId, coming: Coming, request: Request) {
         let (payer, now): (Payer, Millis) = (self.payer(id), self.now.mono);

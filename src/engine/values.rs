@@ -90,6 +90,8 @@ pub enum Fact {
     },
     /// So many connections were closed, since too much memory was held.
     ShortOfMemory { closed: usize },
+    /// So many sealed handshakes used the key before the present one, since this was last said.
+    EarlierKey { clients: u64 },
     /// The store accepts no messages.
     StoreFailed { reason: String },
     /// The store accepts messages again.

@@ -8,7 +8,7 @@ use crate::api::Access;
 use crate::chat::{self, Chat, ChatLimits, RoomRates, Secrets};
 use crate::conn::{ConnLimits, Connection, Rate};
 use crate::crypto::sealed::{Initiator, SealedKey};
-use crate::engine::{self, Admission, Budget, Connections, Engine, Input, Now, Output};
+use crate::engine::{self, Admission, Budget, Connections, Engine, Fact, Input, Now, Output};
 use crate::http::limits::HeadLimits;
 use crate::hub::HubLimits;
 use crate::protocol::server::Limits as WelcomeLimits;
@@ -182,6 +182,8 @@ pub struct World {
     pub answers_at_once: bool,
     /// Ids of connections that are gone.
     pub gone: Vec<ConnId>,
+    /// What the log was told.
+    pub facts: Vec<Fact>,
     /// The newest token that each peer received, over any connection, and the next seq in each of its rooms at that
     /// time.
     remembered: BTreeMap<u32, (String, BTreeMap<String, u64>)>,
@@ -221,6 +223,7 @@ impl World {
             peers: BTreeMap::new(),
             answers_at_once: true,
             gone: Vec::new(),
+            facts: Vec::new(),
             remembered: BTreeMap::new(),
             most_queued: sizes.most_queued(),
             generation: 0,
@@ -235,7 +238,7 @@ impl World {
     pub fn with_sealed(sizes: Sizes) -> World {
         let mut world = World::new(sizes);
         let mut count = 0;
-        world.engine.app.seal(SealedKey::new(SEALED_KEY), move || {
+        world.engine.app.seal(SealedKey::new(SEALED_KEY), None, move || {
             count += 1;
             Some([count; 32])
         });
@@ -552,7 +555,7 @@ impl World {
                     let queued = self.engine.queue(conn).map_or(0, |queue| queue.len());
                     assert_eq!(queued, 0, "shut down with something to say");
                 }
-                Output::Log(_) => {}
+                Output::Log(fact) => self.facts.push(fact),
             }
         }
         self.check();

@@ -91,6 +91,9 @@ impl Facts {
                 let line = Line { level: LogLevel::Info, message: "refused", left_out };
                 self.rates.written(line.with_client(log, (conn, peer, client), &fields));
             }
+            Fact::EarlierKey { clients } => {
+                log.info("clients use the sealed key before the present one", &[("handshakes", &clients)]);
+            }
             Fact::ShortOfMemory { closed } => {
                 self.closed += closed;
                 if let Some(left_out) = self.memory.pass(now) {

@@ -43,7 +43,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     let open_files = raise_open_files();
     let max_connections = connections_for(open_files, settings.limits.max_connections);
 
-    let sealed_key = sealed_key(&settings)?;
+    let sealed_keys = sealed_keys(&settings)?;
     let machine = Machine::look();
     let limits_of = move |settings: &Settings| memory::within(limits::engine(settings)?, settings, machine);
     let limits = limits_of(&settings).map_err(Unusable::from)?;
@@ -105,8 +105,9 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     let mut chat = Chat::new(limits.app, store.epoch().clone(), secrets);
     chat.note(About::Damaged, store.note().map(str::to_owned));
     chat.sealed_only = settings.sealed.require_sealed;
-    if let Some(key) = sealed_key {
-        chat.seal(key, || random().ok());
+    let mut sealed_keys = sealed_keys.into_iter();
+    if let Some(key) = sealed_keys.next() {
+        chat.seal(key, sealed_keys.next(), || random().ok());
     }
     let net = Connections::new(limits.connections, limits.admission).within(limits.memory);
     let engine = Engine::new(net, chat, limits.drain_timeout);
@@ -163,18 +164,18 @@ pub fn check(settings: &Settings) -> Result<(), Unusable> {
     memory::within(limits::engine(settings)?, settings, Machine::look())?;
     Tls::check(settings)?;
     key_file::data_key(settings)?;
-    sealed_key(settings).map(drop)
+    sealed_keys(settings).map(drop)
 }
 
-/// Reads the key of sealed sockets, if there is one.
-fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, Unusable> {
-    let sealed = &settings.sealed;
-    if sealed.require_sealed && sealed.sealed_key.is_none() && !settings.tls.is_on() {
+/// Reads the keys of sealed sockets: the present one, and perhaps the one before it.
+fn sealed_keys(settings: &Settings) -> Result<Vec<SealedKey>, Unusable> {
+    let keys = key_file::sealed_keys(settings)?;
+    if settings.sealed.require_sealed && keys.is_empty() && !settings.tls.is_on() {
         let line =
             "require_sealed needs a key, or TLS: give --sealed-key FILE, which racerd keygen FILE makes, or --tls-cert";
         return Err(Unusable::new(Cause::Settings, line));
     }
-    sealed.sealed_key.as_deref().map(key_file::read_sealed_key).transpose()
+    Ok(keys)
 }
 
 /// Prints and logs that the server runs. `tls` is `Some` if listeners speak TLS, and then holds the fingerprints of

@@ -365,6 +365,54 @@ fn where_sealed_is_required_nothing_else_is_told() {
     client.say("r", 1, json!("well"));
 }
 
+/// While the key is changed, clients of the key before it come in, too, and a file that lacks its line feed will do.
+#[test]
+fn the_key_is_changed_while_clients_know_the_old_one() {
+    let (old, new, other) = (Key::new(), Key::new(), Key::new());
+    let text = std::fs::read_to_string(new.path()).unwrap();
+    std::fs::write(new.path(), text.trim_end()).unwrap();
+    let (file, before) = (new.path().to_str().unwrap().to_owned(), old.path().to_str().unwrap().to_owned());
+    let server = Server::start(&["--sealed-key", &file, "--sealed-key", &before]);
+    for pin in [&new.pin, &old.pin, &old.pin] {
+        let mut client = Sealed::connect(server.address, pin);
+        client.join("r", "sue");
+    }
+    let (mut raw, _) = Sealed::begin(server.address, &other.pin);
+    assert_eq!(raw.closed_with(), 1008);
+    let line = "clients use the sealed key before the present one handshakes=1";
+    eventually("the log", || server.log().contains(line));
+    assert_eq!(server.log().matches("before the present one").count(), 1, "the next line comes a day later");
+    assert!(!server.log().contains(&new.pin.to_string()) && !server.log().contains(&text[16..59]));
+
+    let pins = racerd(&["pin", "--sealed-key", &file, "--sealed-key", &before, "--listen", "127.0.0.1:7077"]);
+    let expected =
+        format!("{} present\n{} before it\nhttp://127.0.0.1:7077/rooms/lobby#pin={}\n", new.pin, old.pin, new.pin);
+    assert_eq!(String::from_utf8_lossy(&pins.stdout), expected);
+    let three = other.path().to_str().unwrap().to_owned();
+    let serve = |files: &[&str]| {
+        let arguments: Vec<&str> = files.iter().flat_map(|file| ["--sealed-key", file]).collect();
+        let folder = TempDir::new();
+        let mut command = Server::command(&folder, "127.0.0.1:0", &arguments);
+        command.stdin(Stdio::null()).output().expect("the binary")
+    };
+    refused(&serve(&[&file, &before, &three]), "at most two files");
+    let copy = other.folder.path().join("copy");
+    std::fs::copy(old.path(), &copy).unwrap();
+    refused(&serve(&[&before, copy.to_str().unwrap()]), "are the same");
+    // The configuration file takes one path or a list, and systemd's credentials do.
+    let config = other.folder.path().join("racerd.toml");
+    for (value, pin) in [(format!("{before:?}"), &old.pin), (format!("[{file:?}, {before:?}]"), &new.pin)] {
+        std::fs::write(&config, format!("sealed_key = {value}\n")).unwrap();
+        let pins = racerd(&["pin", "--config", config.to_str().unwrap()]);
+        assert!(String::from_utf8_lossy(&pins.stdout).starts_with(&pin.to_string()), "{pins:?}");
+    }
+    let credentials = TempDir::new();
+    std::fs::copy(old.path(), credentials.path().join("racerd-sealed-key")).unwrap();
+    let mut command = Server::program();
+    command.arg("pin").env("CREDENTIALS_DIRECTORY", credentials.path()).stdin(Stdio::null());
+    assert!(String::from_utf8_lossy(&command.output().unwrap().stdout).starts_with(&old.pin.to_string()));
+}
+
 #[test]
 fn the_key_file() {
     let key = Key::new();
@@ -396,7 +444,7 @@ fn the_key_file() {
         refused(&racerd(&["pin", "--sealed-key", name]), "chmod 600");
     }
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    for wrong in ["", "racerd-sealed-1 AAAA\n", "racerd-sealed-2 ", &text[..59], &format!("{text}{text}")] {
+    for wrong in ["", "racerd-sealed-1 AAAA\n", "racerd-sealed-2 ", &text[..58], &format!("{text}{text}")] {
         std::fs::write(&path, wrong).unwrap();
         let output = serve(&[]);
         refused(&output, "is no key");

@@ -77,7 +77,7 @@ impl Host {
         let app = chat::Limits { hub: limits.hub(), chat, access: Access::default() };
         let mut chat = Chat::new(app, epoch, secrets);
         let mut random = Random::new(scene.random.next_u64());
-        chat.seal(scene.key.clone(), move || Some(random.array()));
+        chat.seal(scene.key.clone(), None, move || Some(random.array()));
         chat.sealed_only = scene.mix.doors.private_only;
         let net = Connections::new(limits.conn(), limits.admission()).within(limits.memory);
         Host {

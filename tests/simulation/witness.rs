@@ -189,7 +189,9 @@ impl Witness {
                 }
                 StoreRequest::Claim(claim) => self.count(&claim.ticket, None, true),
                 StoreRequest::Seek(seek) => self.count(&seek.ticket, None, true),
-                StoreRequest::Park(_) | StoreRequest::Use(_) | StoreRequest::Remove(_) => {}
+                // What is asked of the room waits for the answer.
+                StoreRequest::Remove(room) => *self.asked.rooms.entry(room.clone()).or_default() += 1,
+                StoreRequest::Park(_) | StoreRequest::Use(_) => {}
             }
         }
     }
@@ -222,7 +224,13 @@ impl Witness {
             StoreEvent::Claimed(claimed) => self.count(&claimed.ticket, None, false),
             StoreEvent::ClaimFailed { ticket, .. } => self.count(ticket, None, false),
             StoreEvent::Sought(sought) => self.count(&sought.ticket, None, false),
-            StoreEvent::Removed(removed) if removed.is_gone => drop(self.heads.remove(&removed.room)),
+            StoreEvent::Removed(removed) => {
+                let count = self.asked.rooms.entry(removed.room.clone()).or_default();
+                *count = count.saturating_sub(1);
+                if removed.is_gone {
+                    self.heads.remove(&removed.room);
+                }
+            }
             _ => {}
         }
     }

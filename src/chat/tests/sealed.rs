@@ -1,7 +1,9 @@
 //! Sealed sockets through the whole machine: bytes in, bytes out.
 
 use super::*;
+use crate::conn::Rate;
 use crate::crypto::sealed::{Initiator, Pin, SealedKey, Transport};
+use crate::engine::Fact;
 use crate::ws::code;
 
 fn sealing() -> (World, Pin) {
@@ -9,11 +11,16 @@ fn sealing() -> (World, Pin) {
 }
 
 fn sealing_with(sizes: Sizes) -> (World, Pin) {
+    sealing_after(sizes, None)
+}
+
+/// As [`sealing_with`], with an earlier key, too.
+fn sealing_after(sizes: Sizes, earlier: Option<SealedKey>) -> (World, Pin) {
     let mut world = World::new(sizes);
     let key = SealedKey::new([7; 32]);
     let pin = key.pin();
     let mut count = 0;
-    world.engine.app.seal(key, move || {
+    world.engine.app.seal(key, earlier, move || {
         count += 1;
         Some([count; 32])
     });
@@ -177,6 +184,61 @@ fn only_the_bare_url_is_opened_sealed() {
     world.turn();
     let text = answer(&world, 0);
     assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("--sealed-key"), "{text}");
+}
+
+/// Returns how many handshakes with the earlier key the log was told of since.
+fn told_of_earlier(world: &mut World) -> Vec<u64> {
+    let facts = std::mem::take(&mut world.facts);
+    facts
+        .into_iter()
+        .filter_map(|fact| if let Fact::EarlierKey { clients } = fact { Some(clients) } else { None })
+        .collect()
+}
+
+/// While the key is changed, clients of both keys come in; the log counts those of the earlier one, once a day.
+#[test]
+fn a_second_key_is_tried_where_the_first_does_not_verify() {
+    let earlier = SealedKey::new([8; 32]);
+    let before = earlier.pin();
+    let (mut world, pin) = sealing_after(Sizes::USUAL, Some(earlier));
+    for (index, pin) in [pin, before, before, pin, before].iter().enumerate() {
+        let client = Client::open(&mut world, pin, index as u32);
+        assert_eq!(client.types(), ["welcome"]);
+    }
+    assert_eq!(told_of_earlier(&mut world), [1]);
+    world.pass(86_399_000);
+    assert_eq!(told_of_earlier(&mut world), [0; 0]);
+    world.pass(2_000);
+    assert_eq!(told_of_earlier(&mut world), [2]);
+    // Nobody used it for a day: nothing to say.
+    world.pass(2 * 86_400_000);
+    assert_eq!(told_of_earlier(&mut world), [0; 0]);
+}
+
+/// A handshake that needs the second key is as dear as two, also if that does not verify either.
+#[test]
+fn the_second_key_is_paid_for() {
+    // Returns how many handshakes are left of three, after one with this key that is cut to so many bytes.
+    let left = |earlier: Option<u8>, key: u8, cut: usize| {
+        let (mut world, _) = sealing_after(Sizes::USUAL, earlier.map(|byte| SealedKey::new([byte; 32])));
+        let limits = world.engine.net.limits().clone();
+        // A quarter is kept for those who come back.
+        world.engine.net = Connections::new(limits, Admission::new(0, Rate::new(0, 1, 1), Rate::new(1, 1000, 4)));
+        world.turn();
+        ask(&mut world, 0, "/ws", OFFER);
+        world.settle();
+        let (_, first) = Initiator::begin(&SealedKey::new([key; 32]).pin(), [3; 32]).unwrap();
+        world.send(0, &masked(0x82, &first[..cut], [0; 4]));
+        world.settle();
+        (1..4).for_each(|index| ask(&mut world, index, "/ws", OFFER));
+        world.turn();
+        (1..4).filter(|index| answer(&world, *index).starts_with("HTTP/1.1 101 ")).count()
+    };
+    assert_eq!(left(Some(8), 7, 48), 2);
+    assert_eq!(left(Some(8), 8, 48), 1);
+    assert_eq!(left(Some(8), 9, 48), 1);
+    assert_eq!(left(Some(8), 9, 47), 2, "nothing is tried");
+    assert_eq!(left(None, 9, 48), 2);
 }
 
 /// Returns the request with which a client resumes the session of its last `welcome`.

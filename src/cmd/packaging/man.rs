@@ -13,7 +13,11 @@ const ENVIRONMENT: [(&str, &str); 5] = [
         "RACERD_SETTING",
         "Any setting, in upper case and with underscores for dashes: RACERD_PING_PERIOD is --ping-period.",
     ),
-    ("CREDENTIALS_DIRECTORY", "The directory of systemd's credentials, in which racerd-data-key is the data key."),
+    (
+        "CREDENTIALS_DIRECTORY",
+        "The directory of systemd's credentials, in which racerd-data-key is the data key, racerd-sealed-key that of \
+         sealed sockets, and racerd-sealed-key-old the one before it.",
+    ),
     (
         "LISTEN_FDS, LISTEN_PID, NOTIFY_SOCKET, WATCHDOG_USEC",
         "Listeners and supervision by a service manager, see sd_listen_fds(3), sd_notify(3) and sd_watchdog_enabled(3).",

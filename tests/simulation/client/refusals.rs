@@ -170,13 +170,15 @@ impl Client {
             return violation(REASONS, format!("c{} is closed with {code:?}: {fault}", self.index));
         }
         match code {
+            // It came before whatever the client did.
+            _ if is_forged => wait = scene.random.within((10 * MILLISECOND, 3 * SECOND)),
             Some(1008) if self.line.is_spoilt => scene.tally.condemned += 1,
             Some(1001 | 4001 | 4002 | 4004) if self.line.is_spoilt => {}
             Some(1013) if self.line.is_spoilt && scene.witness.had_no_memory(link) => {}
             _ if self.line.is_spoilt => {
                 return violation("sealed", format!("c{} broke its sequence and is closed with {code:?}", self.index));
             }
-            _ if is_own || is_forged => wait = scene.random.within((10 * MILLISECOND, 3 * SECOND)),
+            _ if is_own => wait = scene.random.within((10 * MILLISECOND, 3 * SECOND)),
             // A late request on an abandoned socket took the session over there.
             Some(4001) => scene.tally.superseded += 1,
             Some(1001 | 1008 | 1013 | 4002 | 4004) => {}
