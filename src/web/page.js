@@ -94,11 +94,9 @@ $("new-encrypted").onclick = async () => {
   enter(place);
   const made = view;
   if (!made) return;
-  const { copy, openLock } = await import("./page/lock.js");
-  const isCopied = await copy(location.href);
-  if (view !== made) return;
-  if (isCopied) made.tell("The link to this room was copied. Anyone with it can read and write here.");
-  else openLock({ failed: true });
+  // The link is shown, and copied when asked: the clipboard is read by other programs, and may be synchronized.
+  const { openLock } = await import("./page/lock.js");
+  if (view === made) openLock();
 };
 
 // Both views.

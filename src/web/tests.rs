@@ -139,6 +139,7 @@ fn headers_of_every_file() {
             format!("Content-Length: {}", sent.bytes.len()),
             format!("ETag: {}", sent.tag),
             format!("Content-Security-Policy: {POLICY}"),
+            "Cross-Origin-Opener-Policy: same-origin".to_string(),
             "Referrer-Policy: no-referrer".to_string(),
             "X-Content-Type-Options: nosniff".to_string(),
             "Cache-Control: no-cache".to_string(),

@@ -62,7 +62,7 @@ test("the first refusal locks a room for encrypted messages only, and the draft 
   assert.equal((await server.bodies("vault")).length, 0);
 });
 
-test("a button makes an encrypted room and copies its link; only windows with the link can read it", async (t) => {
+test("a button makes an encrypted room and copies its link when asked; only windows with the link can read it", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t, { permissions: ["clipboard-read", "clipboard-write"] });
   const urls = requests(context);
@@ -71,12 +71,18 @@ test("a button makes an encrypted room and copies its link; only windows with th
   await ann.click("#new-encrypted");
   assert.match(await ann.textContent("#name-fault"), /Enter a name/);
   await ann.fill("#name-field", "ann");
+  await ann.evaluate(() => navigator.clipboard.writeText("before"));
   await ann.click("#new-encrypted");
   await live(ann);
   const link = ann.url();
   const [, room, key] = /\/rooms\/(e2e\.[A-Za-z0-9_-]{22})#k=([A-Za-z0-9_-]{43})$/.exec(link);
+  await ann.waitForSelector("#protection[open]");
+  assert.equal(await ann.inputValue("#link-field"), link);
+  assert.equal(await ann.evaluate(() => navigator.clipboard.readText()), "before", "nothing is copied unasked");
+  await ann.click("#copy-link");
   await until("copied", async () => (await ann.evaluate(() => navigator.clipboard.readText())) === link);
-  await until("said so", async () => /The link to this room was copied/.test(await ann.textContent("#text-fault")));
+  await until("said so", async () => (await ann.textContent("#copied")) === "Copied.");
+  await ann.click("#protection-close");
   await say(ann, "the secret is 42");
   await shows(ann, ["the secret is 42"]);
 
@@ -225,7 +231,8 @@ test("the lock explains the protection, and copies the link, also over plain htt
   await page.click("#leave");
   await page.click("#new-encrypted");
   await page.waitForSelector("#protection[open]");
-  assert.match(await page.textContent("#copied"), /Copy it by hand/);
+  await page.click("#copy-link");
+  await until("failed", async () => /Copy it by hand/.test(await page.textContent("#copied")));
   assert.equal(await page.evaluate(() => getSelection().toString() || document.activeElement.value), page.url());
 });
 
@@ -289,6 +296,7 @@ test("with a pin the connection is sealed; with pin and key the room is encrypte
   assert.equal(ann.url(), `${proxy.base}#pin=${proxy.pin}`);
   await ann.click("#new-encrypted");
   await live(ann);
+  await ann.click("#protection-close");
   assert.match(ann.url(), new RegExp(`#pin=${proxy.pin}&k=[A-Za-z0-9_-]{43}$`));
   assert.match(await ann.textContent("#lock"), /Encrypted, Sealed/);
   await say(ann, "twice hidden");
@@ -378,4 +386,21 @@ test("the warning about a wrong key goes once the right one answers, and the pag
   await until("gone", async () => !/pinned key/.test(await page.innerText("#banner")));
   await say(page, "after");
   await shows(page, ["before", "after"]);
+});
+
+test("no text becomes markup or a script, and no other page has a hold on this one", async (t) => {
+  const server = await Server.start(t);
+  const context = await profile(t, { expects: (text) => /Trusted(HTML|Script|TypePolicy)/.test(text) });
+  const page = await context.newPage();
+  const answer = await page.goto(server.base);
+  assert.equal(answer.headers()["cross-origin-opener-policy"], "same-origin");
+  const thrown = await page.evaluate(() => {
+    const tries = [
+      () => (document.body.innerHTML = "<p>hello"),
+      () => (document.createElement("script").text = "1"),
+      () => trustedTypes.createPolicy("own", { createHTML: (text) => text }),
+    ];
+    return tries.map((act) => { try { return String(act()); } catch (error) { return error.name; } });
+  });
+  assert.deepEqual(thrown, ["TypeError", "TypeError", "TypeError"]);
 });

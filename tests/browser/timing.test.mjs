@@ -217,7 +217,7 @@ test("a server that shuts down says when to come back", async (t) => {
   const { client, sockets } = await play(t);
   sockets[0].hear(WELCOME, joinedAt(0), { type: "bye", reason: "shutdown", reconnect_after_ms: 4321 });
   sockets[0].end(1001);
-  assert.deepEqual(client.state, { phase: "waiting", retryAt: performance.now() + 4321, leaving: true, reason: undefined });
+  assert.deepEqual(client.state, { phase: "waiting", retryAt: performance.now() + 4321, leaving: true, reason: undefined, warning: undefined });
 });
 
 test("after a final close the client reconnects only on retry()", async (t) => {

@@ -16,11 +16,9 @@ export function showLock({ link, roomKey, pin }) {
   $("copy-link").onclick = async () => tell(await copy(link));
 }
 
-/** Opens the dialog; after a failed copy, with the link selected. */
-export function openLock({ failed = false } = {}) {
+export function openLock() {
   $("copied").textContent = "";
   $("protection").showModal();
-  if (failed) tell(false);
 }
 
 function tell(isCopied) {
@@ -29,7 +27,7 @@ function tell(isCopied) {
 }
 
 /** Copies to the clipboard. Pages served over plain http have no interface for it, but may copy a selection. */
-export async function copy(text) {
+async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;

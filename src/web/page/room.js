@@ -105,11 +105,6 @@ export class RoomView {
     if (!this.#isStopped) showLock(protection);
   }
 
-  tell(text) {
-    this.#composer.fault(text, "quiet");
-    this.#speak(text);
-  }
-
   get isAtRisk() {
     return this.#client.atRisk > 0 || (!memory.keeps && !this.#composer.isEmpty);
   }
