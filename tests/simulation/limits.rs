@@ -70,7 +70,7 @@ fn draw_budget(random: &mut Random, kept: usize) -> Budget {
     if random.below(4) > 0 {
         return Budget::UNLIMITED;
     }
-    Budget {
+    let budget = Budget {
         own: 300_000 + 2 * kept as u64 + random.magnitude((1, 1_000_000)),
         kernel: random.magnitude((100_000, 2_000_000)),
         idle: 700,
@@ -78,7 +78,9 @@ fn draw_budget(random: &mut Random, kept: usize) -> Budget {
         socket: 500,
         unsent: random.magnitude((1000, 40_000)) as u32,
         unread: random.magnitude((1000, 40_000)) as u32,
-    }
+    };
+    // Room for most clients that come back at once and read slowly: with less, they may be closed for ever.
+    Budget { kernel: budget.kernel.max(16 * u64::from(budget.unsent)), ..budget }
 }
 
 impl Limits {
