@@ -20,7 +20,8 @@ impl Client {
         self.judge_errands(scene)?;
         self.judge_stream(scene)?;
         let Some(link) = self.link.filter(|link| scene.is_link_at_rest(*link)) else { return Ok(()) };
-        if self.line.is_spoilt {
+        // A socket that somebody on the way has closed says nothing more to the client, which does not know yet.
+        if self.line.is_spoilt || self.line.forged.is_some() {
             return Ok(());
         }
         let is_unread = scene.links.get(link).is_readable();
