@@ -163,7 +163,7 @@ fn a_forged_close_stops_nobody_who_follows() {
     for code in [1000, 1001, 1008, 1009, 4001, 4003, 4005] {
         let room = format!("r{code}");
         let between = Between::new(server.address, Plan::Relay);
-        let mut tail = between.tail(&key.pin, &room, &["--follow", "--last", "0"]);
+        let mut tail = between.tail(&key.pin, &room, &["--follow", "--last", "1"]);
         eventually("who follows", || server.members(&room) == 1);
         post(&server, &room, "before");
         assert_eq!(tail.next(), "bob: before\n");
