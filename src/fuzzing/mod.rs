@@ -15,6 +15,7 @@ mod http_request;
 mod input;
 mod listener;
 mod sealed;
+mod sizes;
 mod strict_http;
 pub mod world;
 pub mod ws_stream;
