@@ -333,6 +333,7 @@ test("a message that failed says why; the user sends it again, or discards it", 
   line.losesDown = true;
   for (const text of ["wanted", "unwanted"]) await say(gone, text);
   await until("stored", async () => (await server.bodies("a")).length === 3);
+  await inOutbox(gone, 2);
   await gone.close();
   await restartEmpty(server, line);
   await elsewhere(other, "Elsewhere: 2 messages not sent");
