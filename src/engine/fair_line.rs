@@ -1,12 +1,13 @@
 //! The line of connections that are ready to be read. A turn's time is bounded, and what it does not come to waits for
-//! the next one; so that nobody waits behind all connections of one address, addresses take turns. Costs the same for
-//! each connection, however many wait: only who joins or is served is looked at.
+//! the next one; so that nobody waits behind all connections of one address, addresses take turns. An IPv6 site has as
+//! many turns as it has shares (see [`shares_of`]), whatever number of addresses it uses. Costs the same for each
+//! connection, however many wait: only who joins or is served is looked at.
 
-use std::collections::{HashMap, VecDeque};
+use core::net::{IpAddr, Ipv6Addr};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use slab::Slab;
 
-use super::admission::network_of;
 use super::{Connections, Payer};
 use crate::types::ConnId;
 
@@ -39,7 +40,20 @@ impl Connections {
     /// Returns with whom a connection takes turns. Loopback and trusted proxies carry many clients: each of their
     /// connections counts as an address of its own.
     pub(super) fn takes_turns_as(&self, conn: ConnId) -> Payer {
-        self.rated_address(conn).map_or(Payer::Connection(conn), |address| Payer::Network(network_of(address)))
+        self.rated_address(conn).map_or(Payer::Connection(conn), |address| Payer::Network(turn_of(address)))
+    }
+}
+
+/// Returns the same for all addresses that share a turn: for those of a /64; of a /56, whose /64s are divided among 4;
+/// of a /48, whose /56s are divided among 4 times 4.
+fn turn_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let [a, b, c, subnet, ..] = address.segments();
+            let share = 4 * ((subnet >> 8) % 4) + subnet % 4;
+            Ipv6Addr::new(a, b, c, share, 0, 0, 0, 0).into()
+        }
     }
 }
 
@@ -114,13 +128,17 @@ impl FairLine {
         self.len -= changed.len();
         changed.sort_unstable();
         changed.dedup();
+        let mut emptied = BTreeSet::new();
         for number in changed.into_iter().map(|place| place - 1) {
             let (queue, places) = (&mut self.queues[number as usize], &self.places);
             queue.order.retain(|conn| places[conn.index as usize] > 0);
             if queue.order.is_empty() {
-                self.turns.retain(|other| *other != number);
-                self.remove(number);
+                emptied.insert(number);
             }
+        }
+        if !emptied.is_empty() {
+            self.turns.retain(|number| !emptied.contains(number));
+            emptied.into_iter().for_each(|number| self.remove(number));
         }
     }
 
@@ -204,6 +222,37 @@ mod tests {
         line.join(conn(5), payer(1));
         line.forget(&[conn(5)]);
         assert!(line.is_empty() && line.queues.is_empty() && line.numbers.is_empty());
+    }
+
+    /// The attack: a connection from each of thousands of /64s of one site. It has its 16 turns to one of anybody else.
+    #[test]
+    fn a_site_has_as_many_turns_as_shares() {
+        let mut line = FairLine::default();
+        let of = |subnet: u32| Payer::Network(turn_of([0x2001, 0xdb8, 7, subnet as u16, 0, 0, 0, 1].into()));
+        (0..4_096).for_each(|index| line.join(conn(index), of(index)));
+        // One of its /56s, and a neighbour outside.
+        let within = |subnet: u32| Payer::Network(turn_of([0x2001, 0xdb8, 8, subnet as u16, 0, 0, 0, 1].into()));
+        (0..256).for_each(|index| line.join(conn(5_000 + index), within(index)));
+        line.join(conn(9_000), payer(1));
+        let first: Vec<u32> = std::iter::from_fn(|| line.next()).take(21).map(|conn| conn.index).collect();
+        let count = |part: std::ops::Range<u32>| first.iter().filter(|index| part.contains(index)).count();
+        assert_eq!((count(0..4_096), count(5_000..5_256), count(9_000..9_001)), (16, 4, 1), "{first:?}");
+        assert_eq!(
+            turn_of([0x2001, 0xdb8, 7, 3, 1, 2, 3, 4].into()),
+            turn_of([0x2001, 0xdb8, 7, 3, 9, 9, 9, 9].into())
+        );
+    }
+
+    /// However many addresses hang up at once, the turns of the others are looked at once.
+    #[test]
+    fn many_that_leave_together_leave_the_others_in_order() {
+        let mut line = FairLine::default();
+        let own = |index: u32| Payer::Connection(conn(index));
+        (0..1_000).for_each(|index| line.join(conn(index), own(index)));
+        let gone: Vec<ConnId> = (0..1_000).filter(|index| index % 3 > 0).map(conn).collect();
+        line.forget(&gone);
+        assert_eq!((line.len(), line.turns.len(), line.queues.len()), (334, 334, 334));
+        assert_eq!(served(&mut line), (0..1_000).step_by(3).collect::<Vec<_>>());
     }
 
     /// Whoever comes when thousands wait has its turn when each other address has had one.
