@@ -380,10 +380,13 @@ impl<A: App> Engine<A> {
         }
     }
 
-    /// Drops a connection that waits for its handshake, if its peer is gone: it would use nothing of the socket, and
-    /// those behind it wait.
+    /// Drops a connection that waits for its handshake, or for one of TLS, if its peer is gone: it would use nothing of
+    /// the socket, and those behind it wait.
     fn leave_line_if_gone(&mut self, conn: ConnId) {
-        let waits = |connection: &Connection| matches!(connection.door(), Some(Door::Line(_)));
+        let waits = |connection: &Connection| {
+            matches!(connection.door(), Some(Door::Line(_)))
+                || connection.is_beginning_tls() && connection.slowed_until().is_some()
+        };
         let is_gone = self.net.get(conn).is_some_and(|connection| connection.has_hung_up && waits(connection));
         if is_gone {
             self.drop(conn, Ending::Eof);

@@ -198,6 +198,29 @@ fn who_hangs_up_while_it_waits_leaves_the_line_and_costs_nothing() {
     assert_eq!((world.engine.net.waiting_handshakes(), world.peers.contains_key(&301)), (0, false));
 }
 
+/// Nobody would read the answer to the handshake, and the place is another's.
+#[test]
+fn who_hangs_up_before_its_tls_handshake_leaves_its_place() {
+    let mut world = world(1, 100);
+    for index in 0..12 {
+        world.connect_securely(index, "192.0.2.1:1");
+        world.turn();
+    }
+    let waits = |world: &World, index: u32| {
+        let connection = world.engine.net.get(world.peers[&index].id);
+        connection.is_some_and(|connection| connection.slowed_until().is_some())
+    };
+    let waiting: Vec<u32> = (0..12).filter(|index| waits(&world, *index)).collect();
+    assert!((3..6).contains(&waiting.len()), "{waiting:?}");
+    for index in (0..12).rev() {
+        let conn = world.peers[&index].id;
+        world.engine.handle(Input::HungUp { conn });
+        world.turn();
+        assert_eq!(world.peers.contains_key(&index), !waiting.contains(&index), "{index}");
+    }
+    assert_eq!(world.engine.net.count(), 12 - waiting.len());
+}
+
 /// A client may send on before it has its answer, and its time to send a head does not run while it waits.
 #[test]
 fn what_is_sent_while_waiting_is_read_when_the_turn_has_come() {
