@@ -5,11 +5,10 @@
 //! left. Past three quarters of the budget, connections of whoever holds most are closed; past seven eighths, new
 //! connections are turned away. Between the two lies room for what one turn can add.
 
-use std::collections::{BinaryHeap, HashMap};
-
 use super::Payer;
+use super::crowd::Crowd;
 use crate::conn::Ledger;
-use crate::types::{ConnId, Millis, Network, shares_of};
+use crate::types::{ConnId, Millis};
 
 /// What the server may hold, and what it holds for each connection. All in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,59 +163,18 @@ pub(super) struct Holding {
     pub bytes: u64,
 }
 
-/// Returns the networks wider than a payer's own, and the shares of each.
-fn wider_of(payer: Payer) -> impl Iterator<Item = (Network, u32)> {
-    payer.network().into_iter().flat_map(shares_of).filter(|(_, shares)| *shares > 1)
-}
-
-/// Chooses the connections to close until `excess` bytes are free: always the largest of the payer who holds most. A
-/// payer who holds no more than `innocent` bytes is never chosen: if nobody holds more, no queue is to blame. A payer
-/// counts as holding its part of what its wider networks hold, if that is more (see [`shares_of`]).
-pub(super) fn largest_first(mut holdings: Vec<Holding>, excess: u64, innocent: u64) -> Vec<ConnId> {
-    holdings.retain(|holding| holding.bytes > 0);
-    holdings.sort_unstable_by_key(|holding| (holding.bytes, holding.conn));
-    let mut payers: HashMap<Payer, (u64, Vec<Holding>)> = HashMap::new();
-    let mut wider: HashMap<Network, u64> = HashMap::new();
-    for holding in holdings {
-        let (sum, list) = payers.entry(holding.payer).or_default();
-        *sum += holding.bytes;
-        list.push(holding);
-        wider_of(holding.payer).for_each(|(network, _)| *wider.entry(network).or_default() += holding.bytes);
-    }
-    let counts_as = |payer, own: u64, wider: &HashMap<Network, u64>| {
-        let part = |(network, shares)| wider.get(&network).map_or(0, |bytes| bytes / u64::from(shares));
-        wider_of(payer).map(part).fold(own, u64::max)
-    };
-    // The heap decides the order, not the map: among payers who hold as much, the lowest connection goes first.
-    #[allow(clippy::iter_over_hash_type)]
-    let mut heap: BinaryHeap<_> = {
-        let first = |list: &[Holding]| std::cmp::Reverse(list.last().map(|holding| holding.conn));
-        let place = |(payer, (sum, list)): (&Payer, &(u64, Vec<Holding>))| {
-            (counts_as(*payer, *sum, &wider), *sum, first(list), *payer)
-        };
-        payers.iter().map(place).collect()
-    };
+/// Chooses the connections to close until `excess` bytes are free: always the largest of the payer who counts as holding
+/// most. A payer who counts as holding no more than `innocent` bytes is never chosen: if nobody does, no queue is to
+/// blame. A payer counts as holding its part of what its wider networks hold, if that is more (see [`shares_of`]).
+pub(super) fn largest_first(holdings: Vec<Holding>, excess: u64, innocent: u64) -> Vec<ConnId> {
+    let mut crowd = Crowd::of(holdings);
     let (mut chosen, mut freed) = (Vec::new(), 0);
     while freed < excess
-        && let Some((counted, sum, first, payer)) = heap.pop()
-        && counted > innocent
+        && crowd.most() > innocent
+        && let Some(holding) = crowd.pop()
     {
-        // Others of its wider networks may have given since.
-        let counts = counts_as(payer, sum, &wider);
-        if counts < counted {
-            heap.push((counts, sum, first, payer));
-            continue;
-        }
-        let Some(holding) = payers.get_mut(&payer).and_then(|(_, list)| list.pop()) else { continue };
         chosen.push(holding.conn);
         freed += holding.bytes;
-        for (network, _) in wider_of(payer) {
-            wider.entry(network).and_modify(|bytes| *bytes -= holding.bytes);
-        }
-        if let Some(next) = payers.get(&payer).and_then(|(_, list)| list.last()) {
-            let sum = sum - holding.bytes;
-            heap.push((counts_as(payer, sum, &wider), sum, std::cmp::Reverse(Some(next.conn)), payer));
-        }
     }
     chosen
 }

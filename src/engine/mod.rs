@@ -8,6 +8,7 @@ mod admission;
 mod app;
 mod client_rates;
 mod connections;
+mod crowd;
 #[allow(clippy::module_inception)]
 mod engine;
 mod fair_line;

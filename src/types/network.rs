@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// All addresses with the same leading bits; a single address is a prefix of all its bits. IPv4 written as IPv6
 /// (`::ffff:192.0.2.1`, RFC 4291 §2.5.5.2) counts as IPv4, so that a dual-stack listener sees the same peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
     /// Canonical; the bits after the prefix are zero.
     address: IpAddr,
