@@ -163,9 +163,9 @@ pub(super) struct Holding {
     pub bytes: u64,
 }
 
-/// Chooses the connections to close until `excess` bytes are free: always the largest of the payer who counts as holding
-/// most. A payer who counts as holding no more than `innocent` bytes is never chosen: if nobody does, no queue is to
-/// blame. A payer counts as holding its part of what its wider networks hold, if that is more (see [`shares_of`]).
+/// Chooses the connections to close until `excess` bytes are free: always the largest of the payer who counts as
+/// holding most. A payer who counts as holding no more than `innocent` bytes is never chosen: if nobody does, no queue
+/// is to blame. A payer counts as holding its part of what its wider networks hold, if that is more.
 pub(super) fn largest_first(holdings: Vec<Holding>, excess: u64, innocent: u64) -> Vec<ConnId> {
     let mut crowd = Crowd::of(holdings);
     let (mut chosen, mut freed) = (Vec::new(), 0);
