@@ -1,7 +1,7 @@
 //! The line of connections that are ready to be read. A turn's time is bounded, and what it does not come to waits for
 //! the next one; so that nobody waits behind all connections of one address, addresses take turns. An IPv6 site has as
-//! many turns as it has shares (see [`shares_of`]), whatever number of addresses it uses. Costs the same for each
-//! connection, however many wait: only who joins or is served is looked at.
+//! many turns as it has [shares](crate::types::shares_of), whatever number of addresses it uses. Costs the same for
+//! each connection, however many wait: only who joins or is served is looked at.
 
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::{BTreeSet, HashMap, VecDeque};
