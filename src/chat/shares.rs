@@ -1,7 +1,8 @@
 //! Shares of what may wait for the store. Each payer with something waiting has an equal share, and one share more
 //! stays free for the next payer. A message that exceeds its payer's share waits here: in order of arrival within a
-//! payer, while payers take turns. It delays no other payer. Whoever has a wider IPv6 network is not as many payers as
-//! it has /64s: see [`shares_of`].
+//! payer, while payers take turns. It delays no other payer, but for one whose turn it is and whose message does not fit
+//! beside what others have at the store: those others wait until it does. Whoever has a wider IPv6 network is not as
+//! many payers as it has /64s: see [`shares_of`].
 
 use core::net::IpAddr;
 use std::collections::{HashMap, VecDeque};
@@ -15,7 +16,7 @@ use crate::engine::Payer;
 use crate::store::Making;
 use crate::types::{ConnId, Millis, Network, shares_of};
 
-/// Payers of one site that are looked at in one turn of it. If the site has its part of the store, none of them fits.
+/// Payers of one site that are looked at in one turn of it.
 const LOOKED_AT: usize = 16;
 /// The number of idle shares that are kept, so that a payer that comes again is found with one look-up.
 const IDLE: usize = 1024;
@@ -119,6 +120,14 @@ impl Share {
     }
 }
 
+/// Why a message does not go to the store: what is there already, of its payer, of a wider network, or of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Own,
+    Network(Network),
+    Store,
+}
+
 /// Everything that waits for the store or for a place there.
 #[derive(Debug)]
 pub(super) struct Shares {
@@ -162,30 +171,40 @@ impl Shares {
         (self.count, self.bytes)
     }
 
-    /// Returns whether a message may go to the store now, if that may hold `bound` bytes. The first one of a payer may
-    /// always, while there is room.
+    /// Returns whether a message may go to the store now, if that may hold `bound` bytes: nothing of its payer waits, it
+    /// fits (see [`Shares::stop`]), and it goes past no message that waits until there is room for it.
     pub fn may_take(&self, payer: Payer, bytes: usize, bound: usize) -> bool {
         let share = self.numbers.get(&payer).map(|number| &self.list[*number as usize]);
-        let networks = payer.network().into_iter().flat_map(shares_of);
-        share.is_none_or(|share| share.waiting.is_empty()) && self.fits(share, networks, bytes, bound)
+        let networks = || payer.network().into_iter().flat_map(shares_of);
+        let site = networks().last().map(|(network, _)| Site::Network(network));
+        share.is_none_or(|share| share.waiting.is_empty())
+            && self.line.may_pass(site, networks().map(|(network, _)| network))
+            && self.stop(share, networks(), bytes, bound).is_none()
     }
 
-    fn fits(
+    /// Returns why a message does not go to the store now, if that may hold `bound` bytes. A payer's first message, and
+    /// the first one of a wider network, may be larger than its part; and any message goes to a store that has none.
+    fn stop(
         &self,
         share: Option<&Share>,
         mut networks: impl Iterator<Item = (Network, u32)>,
         bytes: usize,
         bound: usize,
-    ) -> bool {
+    ) -> Option<Stop> {
         let own = share.map_or(0, |share| share.bytes);
         let payers = self.busy + usize::from(share.is_none_or(Share::is_idle));
-        let has_room = self.bytes == 0 || self.bytes + bytes <= bound;
         let part = bound / (payers + 1);
-        let fits_wider = |(network, shares)| {
-            let held = self.wider.get(&network).map_or(0, |wider| wider.bytes);
-            held == 0 || held + bytes <= part.saturating_mul(shares as usize)
+        if own > 0 && own + bytes > part {
+            return Some(Stop::Own);
+        }
+        let is_full = |(network, shares): &(Network, u32)| {
+            let held = self.wider.get(network).map_or(0, |wider| wider.bytes);
+            held > 0 && held + bytes > part.saturating_mul(*shares as usize)
         };
-        has_room && (own == 0 || own + bytes <= part) && networks.all(fits_wider)
+        if let Some((network, _)) = networks.find(is_full) {
+            return Some(Stop::Network(network));
+        }
+        (self.bytes > 0 && self.bytes + bytes > bound).then_some(Stop::Store)
     }
 
     /// Takes a place for a message. Returns the number by which it is given back.
@@ -324,15 +343,23 @@ impl Shares {
                 let share = &self.list[number as usize];
                 // proof: a share in the line has connections that wait.
                 let (conn, bytes) = *share.waiting.front().expect("a connection waits");
-                let goes = self.fits(Some(share), wider_of(Some(share)), bytes, bound);
-                if goes {
-                    self.change(number, |share| _ = share.waiting.pop_front());
-                }
-                if !self.list[number as usize].waiting.is_empty() {
-                    self.line.join(site, number);
-                }
-                if goes {
-                    return Some(conn);
+                match self.stop(Some(share), wider_of(Some(share)), bytes, bound) {
+                    None => {
+                        self.change(number, |share| _ = share.waiting.pop_front());
+                        if !self.list[number as usize].waiting.is_empty() {
+                            self.line.join(site, number);
+                        }
+                        return Some(conn);
+                    }
+                    Some(Stop::Own) => self.line.join(site, number),
+                    Some(Stop::Network(network)) => {
+                        self.line.hold(site, number, network);
+                        break;
+                    }
+                    Some(Stop::Store) => {
+                        self.line.hold_all(site, number);
+                        return None;
+                    }
                 }
             }
         }

@@ -224,16 +224,90 @@ fn idle_shares_are_bounded() {
     assert!(shares.list.len() <= IDLE && shares.numbers.len() == shares.list.len());
 }
 
+/// Small messages that keep coming, from the same /56, the same /48, or everywhere, do not go past a large one for ever.
+#[test]
+fn a_large_message_has_its_turn() {
+    let of_a_56 = |n: u16| Payer::Network([0x2001, 0xdb8, 0, n, 0, 0, 0, 0].into());
+    let of_a_48 = |n: u16| Payer::Network([0x2001, 0xdb8, 0, n << 8, 0, 0, 0, 0].into());
+    let of_anywhere = |n: u16| Payer::Network([192, 0, 2, n as u8].into());
+    let cases: [(fn(u16) -> Payer, u16, usize); 3] =
+        [(of_a_56, 6, 5 * 90), (of_a_48, 20, 17 * 30), (of_anywhere, 6, 6 * 20)];
+    for (network, senders, bound) in cases {
+        let mut shares = Shares::default();
+        let mut store = VecDeque::new();
+        let (mut last, mut waiting) = (100, HashMap::new());
+        let mut large = false;
+        for round in 0..100 {
+            // As many as there are send 20 bytes each, as often as they may.
+            for n in 0..senders {
+                if shares.may_take(network(n), 20, bound) {
+                    store.push_back((shares.take(network(n), 20, NOW), 20));
+                } else if waiting.values().filter(|(of, _)| *of == n).count() < 3 {
+                    last += 1;
+                    shares.wait(network(n), conn(last), 20, NOW);
+                    waiting.insert(conn(last), (n, 20));
+                }
+            }
+            if round == 10 {
+                assert!(!shares.may_take(network(99), 110, bound), "of {senders}");
+                shares.wait(network(99), conn(1), 110, NOW);
+                waiting.insert(conn(1), (99, 110));
+            }
+            let (number, bytes) = store.pop_front().expect("something is at the store");
+            shares.give_back(number, bytes);
+            while let Some(next) = shares.next(bound) {
+                let (of, bytes) = waiting.remove(&next).expect("it waits");
+                large |= bytes == 110;
+                store.push_back((shares.take(network(of), bytes, NOW), bytes));
+            }
+        }
+        assert!(large, "one of {senders} still waits");
+    }
+}
+
+#[test]
+fn who_is_gone_holds_up_nobody() {
+    let network = |n: u16| Payer::Network([0x2001, 0xdb8, 0, n, 0, 0, 0, 0].into());
+    for (first, bound) in [(300, BOUND), (1_000, BOUND)] {
+        let mut shares = Shares::default();
+        shares.take(network(0), first, NOW);
+        let large = shares.wait(network(1), conn(1), BOUND, NOW);
+        assert_eq!(shares.next(bound), None);
+        assert!(!shares.may_take(network(2), 10, bound), "one is held");
+        shares.leave(large, conn(1));
+        assert!(shares.may_take(network(2), 10, bound));
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Send { of: u32, bytes: usize },
+    Send { of: usize, bytes: usize },
     Decide,
     Gone,
 }
 
+/// Connections of loopback, an IPv4 address, and parts of one /48: three /64s of a /56, and another /56.
+const SENDERS: [Option<[u16; 4]>; 7] = [
+    None,
+    None,
+    Some([0, 0, 0, 0]),
+    Some([0x2001, 0xdb8, 7, 0x100]),
+    Some([0x2001, 0xdb8, 7, 0x101]),
+    Some([0x2001, 0xdb8, 7, 0x102]),
+    Some([0x2001, 0xdb8, 7, 0x300]),
+];
+
+fn sender(of: usize) -> Payer {
+    match SENDERS[of] {
+        None => payer(of as u32),
+        Some([0, ..]) => Payer::Network([192, 0, 2, 1].into()),
+        Some([a, b, c, d]) => Payer::Network([a, b, c, d, 0, 0, 0, 0].into()),
+    }
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => (0..4u32, 1..400usize).prop_map(|(of, bytes)| Step::Send { of, bytes }),
+        4 => (0..SENDERS.len(), 1..400usize).prop_map(|(of, bytes)| Step::Send { of, bytes }),
         3 => Just(Step::Decide),
         1 => Just(Step::Gone),
     ];
@@ -246,17 +320,17 @@ proptest! {
     fn everyone_is_served_within_the_bound(steps in steps()) {
         let mut shares = Shares::default();
         let mut store: VecDeque<(u32, usize)> = VecDeque::new();
-        let mut waiting: Vec<(ConnId, u32, u32, usize)> = Vec::new();
+        let mut waiting: Vec<(ConnId, usize, u32, usize)> = Vec::new();
         let mut last = 0;
         for step in steps.into_iter().chain(std::iter::repeat_n(Step::Decide, 1000)) {
             match step {
-                Step::Send { of, bytes } if shares.may_take(payer(of), bytes, BOUND) => {
+                Step::Send { of, bytes } if shares.may_take(sender(of), bytes, BOUND) => {
                     prop_assert!(waiting.iter().all(|(_, other, _, _)| *other != of), "not before an earlier one");
-                    store.push_back((shares.take(payer(of), bytes, NOW), bytes));
+                    store.push_back((shares.take(sender(of), bytes, NOW), bytes));
                 }
                 Step::Send { of, bytes } => {
                     last += 1;
-                    let number = shares.wait(payer(of), conn(last), bytes, NOW);
+                    let number = shares.wait(sender(of), conn(last), bytes, NOW);
                     waiting.push((conn(last), of, number, bytes));
                 }
                 Step::Decide => {
@@ -268,7 +342,7 @@ proptest! {
                         let first = waiting.iter().position(|(_, other, ..)| Some(*other) == of);
                         let (conn, of, _, bytes) = waiting.remove(first.expect("it waits"));
                         prop_assert_eq!(conn, next, "within a payer, first come first served");
-                        store.push_back((shares.take(payer(of), bytes, NOW), bytes));
+                        store.push_back((shares.take(sender(of), bytes, NOW), bytes));
                     }
                 }
                 Step::Gone => {
@@ -283,5 +357,6 @@ proptest! {
             prop_assert!(waiting.is_empty() || !store.is_empty(), "somebody waits for nothing");
         }
         prop_assert!(waiting.is_empty() && store.is_empty() && shares.busy == 0);
+        prop_assert!(shares.wider.is_empty() && shares.line.len() == 0);
     }
 }
