@@ -68,6 +68,8 @@ pub struct Figures {
     pub quiet: Seen,
     pub during: Seen,
     pub fate: Fate,
+    /// Why handshakes, resumes and reads during the attack did not succeed.
+    pub failed: Vec<String>,
     /// Part of one processor that the server took during the attack.
     pub cpu: f64,
     /// Mean time on a processor of one turn of the loop, where turns could be counted.

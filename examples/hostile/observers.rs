@@ -88,8 +88,8 @@ struct Kept {
     doubled: u64,
     reordered: u64,
     dropped: Vec<Phase>,
-    /// Who came, when, and after how many milliseconds they were in, if they were.
-    tries: Vec<(Kind, Phase, Option<f64>)>,
+    /// Who came, when, and after how many milliseconds they were in, or why not.
+    tries: Vec<(Kind, Phase, Result<f64, String>)>,
     /// How many of them still try.
     trying: usize,
 }
@@ -142,7 +142,7 @@ impl Kept {
 
     /// Keeps that somebody came; who is not in by the end never was.
     fn begin(&mut self, kind: Kind, phase: Phase) -> usize {
-        self.tries.push((kind, phase, None));
+        self.tries.push((kind, phase, Err(String::from("not in by the end"))));
         self.trying += 1;
         self.tries.len() - 1
     }
@@ -277,7 +277,7 @@ impl Observers {
     }
 
     /// Waits until everything that was said is answered and heard, at most so long; then all leave.
-    pub fn finish(self, most: Duration) -> (Seen, Seen, Fate) {
+    pub fn finish(self, most: Duration) -> (Seen, Seen, Fate, Vec<String>) {
         let end = Instant::now() + most;
         // No more is sent: the threads that do are told first.
         self.shared.is_over.store(true, Ordering::Relaxed);
@@ -291,7 +291,7 @@ impl Observers {
             let _ = thread.join();
         }
         let kept = self.shared.kept();
-        (seen(&kept, Phase::Quiet), seen(&kept, Phase::During), fate(&kept))
+        (seen(&kept, Phase::Quiet), seen(&kept, Phase::During), fate(&kept), failed(&kept))
     }
 }
 
@@ -386,65 +386,84 @@ fn arrive(shared: &Arc<Shared>, turn: u64) {
         let took = begun.elapsed();
         let mut kept = shared.kept();
         kept.trying -= 1;
-        if done.is_some() && took <= PATIENCE {
-            kept.tries[index].2 = Some(millis(took));
-        }
+        kept.tries[index].2 = match done {
+            Ok(()) if took <= PATIENCE => Ok(millis(took)),
+            Ok(()) => Err(format!("after {:.0} ms", millis(took))),
+            Err(why) => Err(why),
+        };
     });
 }
 
-fn joins(source: Ipv6Addr) -> Option<()> {
-    let mut line = Line::open(source, "/rooms/newcomers/ws?name=new&presence=off").ok()?;
+fn joins(source: Ipv6Addr) -> Result<(), String> {
+    let mut line = Line::open(source, "/rooms/newcomers/ws?name=new&presence=off")?;
     let end = Instant::now() + PATIENCE;
-    line.until("joined", end)?;
+    line.until("joined", end).ok_or("not joined")?;
     let mut close = Vec::new();
     wire::frame(CLOSE, &1000_u16.to_be_bytes(), &mut close);
-    line.stream.write_all(&close).ok()
+    line.stream.write_all(&close).map_err(in_words)
 }
 
 /// Comes to another server: is in once it hears what it said.
-fn joins_other(peer: Peer, source: Ipv6Addr, turn: u64) -> Option<()> {
+fn joins_other(peer: Peer, source: Ipv6Addr, turn: u64) -> Result<(), String> {
     let name = format!("new-{turn}");
-    let mut line = Line::join(peer, source, &name, &name).ok()?;
-    line.stream.write_all(&peer.publish(&name, 0, "@1@")).ok()?;
+    let mut line = Line::join(peer, source, &name, &name)?;
+    line.stream.write_all(&peer.publish(&name, 0, "@1@")).map_err(in_words)?;
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
-        if peer::numbers(&line.read()?) == [1] {
-            return Some(());
+        if peer::numbers(&line.read().ok_or("ended")?) == [1] {
+            return Ok(());
         }
     }
-    None
+    Err(String::from("does not hear itself"))
 }
 
 /// Drops a connection and resumes its session.
-fn come_back(source: Ipv6Addr) -> Option<()> {
-    let mut line = Line::open(source, "/ws?name=back").ok()?;
+fn come_back(source: Ipv6Addr) -> Result<(), String> {
+    let mut line = Line::open(source, "/ws?name=back")?;
     let end = Instant::now() + PATIENCE;
-    let token = line.until("welcome", end)?["session"].as_str()?.to_owned();
+    let welcome = line.until("welcome", end).ok_or("not welcome")?;
+    let token = welcome["session"].as_str().ok_or("no session")?.to_owned();
     drop(line);
     // It shows its token, as racerd's own clients do.
     let shown = format!("racerd.v1, racerd.session.{token}");
-    let mut line = Line::ask(Peer::Racerd, source, &wire::upgrade("/ws", Some(&shown))).ok()?;
+    let mut line = Line::ask(Peer::Racerd, source, &wire::upgrade("/ws", Some(&shown)))?;
     say(&mut line.stream, &format!(r#"{{"type":"resume","id":1,"session":"{token}"}}"#));
-    line.until("welcome", end)?;
-    let again = line.until("welcome", end)?;
-    (again["id"] == 1).then_some(())
+    line.until("welcome", end).ok_or("not welcome again")?;
+    match line.until("welcome", end) {
+        Some(again) if again["id"] == 1 => Ok(()),
+        _ => Err(String::from("not resumed")),
+    }
 }
 
-fn asks(source: Ipv6Addr, path: &str) -> Option<()> {
-    let mut stream = connect(Peer::Racerd, source, wire::PORT).ok()?;
+fn asks(source: Ipv6Addr, path: &str) -> Result<(), String> {
+    let mut stream = connect(Peer::Racerd, source, wire::PORT).map_err(in_words)?;
     let mut request = Vec::new();
     wire::get(path, &mut request);
-    stream.write_all(&request).ok()?;
-    let head = read_head(&mut stream).ok()?;
-    head.0.starts_with("HTTP/1.1 200").then_some(())
+    stream.write_all(&request).map_err(in_words)?;
+    expect("HTTP/1.1 200", &mut stream).map_err(|why| format!("{path}: {why}"))
 }
 
-fn comes_by_tls(source: Ipv6Addr) -> Option<()> {
-    let client = crate::attacks::tls_client().ok()?;
-    let mut stream = rustls::StreamOwned::new(client, connect(Peer::Racerd, source, wire::TLS_PORT).ok()?);
-    stream.write_all(&wire::upgrade("/rooms/newcomers/ws?name=new", None)).ok()?;
-    let head = read_head(&mut stream).ok()?;
-    head.0.starts_with("HTTP/1.1 101").then_some(())
+fn comes_by_tls(source: Ipv6Addr) -> Result<(), String> {
+    let client = crate::attacks::tls_client()?;
+    let stream = connect(Peer::Racerd, source, wire::TLS_PORT).map_err(in_words)?;
+    let mut stream = rustls::StreamOwned::new(client, stream);
+    stream.write_all(&wire::upgrade("/rooms/newcomers/ws?name=new", None)).map_err(in_words)?;
+    expect("HTTP/1.1 101", &mut stream)
+}
+
+/// Reads an answer that has to begin so.
+fn expect(begin: &str, stream: &mut impl Read) -> Result<(), String> {
+    let (head, rest) = read_head(stream).map_err(in_words)?;
+    if head.starts_with(begin) { Ok(()) } else { Err(refusal(&head, &rest)) }
+}
+
+/// Returns the status line and what came of the body.
+fn refusal(head: &str, body: &[u8]) -> String {
+    format!("{} {}", head.lines().next().unwrap_or_default(), String::from_utf8_lossy(body).trim_end())
+}
+
+fn in_words(error: std::io::Error) -> String {
+    error.to_string()
 }
 
 /// Makes a connection from this address. Everything it waits for may take `PATIENCE`.
@@ -495,12 +514,11 @@ impl Line {
     }
 
     fn ask(peer: Peer, source: Ipv6Addr, upgrade: &[u8]) -> Result<Line, String> {
-        let failed = |error: std::io::Error| error.to_string();
-        let mut stream = connect(peer, source, wire::PORT).map_err(failed)?;
-        stream.write_all(upgrade).map_err(failed)?;
-        let (head, rest) = read_head(&mut stream).map_err(failed)?;
+        let mut stream = connect(peer, source, wire::PORT).map_err(in_words)?;
+        stream.write_all(upgrade).map_err(in_words)?;
+        let (head, rest) = read_head(&mut stream).map_err(in_words)?;
         if !head.starts_with("HTTP/1.1 101") {
-            return Err(head.lines().next().unwrap_or_default().to_owned());
+            return Err(refusal(&head, &rest));
         }
         let mut frames = Frames::default();
         frames.push(&rest);
@@ -565,9 +583,11 @@ fn seen(kept: &Kept, phase: Phase) -> Seen {
     let acknowledged = kept.messages.iter().filter(of_phase).filter(|sent| answer(sent).is_some());
     let share = |kind: Kind| {
         let tries = || kept.tries.iter().filter(|(of, at, _)| *of == kind && *at == phase);
-        Share { tried: tries().count(), done: tries().filter(|(_, _, took)| took.is_some()).count() }
+        Share { tried: tries().count(), done: tries().filter(|(_, _, took)| took.is_ok()).count() }
     };
-    let took = |(kind, at, took): &(Kind, Phase, Option<f64>)| took.filter(|_| *kind == Kind::Newcomer && *at == phase);
+    let took = |(kind, at, took): &(Kind, Phase, Result<f64, String>)| {
+        took.as_ref().ok().copied().filter(|_| *kind == Kind::Newcomer && *at == phase)
+    };
     let held = |is_ping: bool| {
         let held = kept.held.iter().filter(move |held| held.phase == phase && (held.line == PINGER) == is_ping);
         held.map(|held| millis(held.until.unwrap_or(now) - held.at))
@@ -584,6 +604,12 @@ fn seen(kept: &Kept, phase: Phase) -> Seen {
         reads: share(Kind::Read),
         dropped: kept.dropped.iter().filter(|at| **at >= phase).count() as u64,
     }
+}
+
+/// Returns why attempts during the attack did not succeed.
+fn failed(kept: &Kept) -> Vec<String> {
+    let during = kept.tries.iter().filter(|(_, phase, _)| *phase == Phase::During);
+    during.filter_map(|(_, _, done)| done.as_ref().err().cloned()).collect()
 }
 
 fn fate(kept: &Kept) -> Fate {
@@ -651,7 +677,7 @@ mod tests {
         let mut kept = Kept::default();
         kept.begin(Kind::Newcomer, Phase::Quiet);
         let index = kept.begin(Kind::Newcomer, Phase::During);
-        kept.tries[index].2 = Some(3.0);
+        kept.tries[index].2 = Ok(3.0);
         kept.begin(Kind::Resume, Phase::During);
         let seen = seen(&kept, Phase::During);
         assert_eq!(seen.newcomers, Share { tried: 1, done: 1 });

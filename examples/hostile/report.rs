@@ -32,7 +32,8 @@ impl Row {
         let held = format!("{} conns, {opened:.0} opened/s, {}", number("held"), rate(number("sent") / self.seconds));
         let turn = self.figures.turn.map_or_else(|| "?".to_owned(), |turn| format!("{turn:.1} ms"));
         let verdict = if self.faults.is_empty() { "kept".to_owned() } else { self.faults.join("; ") };
-        let note = self.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+        let note = self.note.as_deref().into_iter().chain(self.figures.failed.first().map(String::as_str));
+        let note = note.map(|note| format!(" ({note})")).collect::<String>();
         let lost = fate.lost + fate.doubled + fate.reordered + fate.unanswered;
         let cells = [
             self.attack.to_owned(),
@@ -67,7 +68,7 @@ impl Row {
             "most_work_in_a_turn": self.figures.most_work, "memory": self.figures.memory, "kernel_memory": self.figures.kernel,
             "log_bytes_per_second": self.figures.log, "log_lines_per_second": self.figures.lines,
             "history": [self.figures.history.0, self.figures.history.1], "ended": self.figures.ended,
-            "load": self.load, "load_cpu": self.load_cpu, "faults": self.faults, "note": self.note,
+            "failed": self.figures.failed, "load": self.load, "load_cpu": self.load_cpu, "faults": self.faults, "note": self.note,
         })
     }
 }

@@ -172,7 +172,7 @@ fn measure_server(setting: &Setting, attack: &Attack, form: Form, server: &mut S
     figures.ended = server.ended();
     // What a server that has ended owes will not come.
     let settling = if figures.ended.is_some() { Duration::ZERO } else { SETTLING };
-    (figures.quiet, figures.during, figures.fate) = observers.finish(settling);
+    (figures.quiet, figures.during, figures.fate, figures.failed) = observers.finish(settling);
     if peer == Peer::Racerd {
         figures.history.1 = history(settling).unwrap_or_default();
     }
