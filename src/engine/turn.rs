@@ -153,6 +153,8 @@ impl Turn {
     pub fn run<E: Edge>(&mut self, edge: &mut E, now: Now) -> Result<bool, E::Failure> {
         edge.engine().begin_turn(now);
         edge.reload_if_asked();
+        // A guess of what the kernel may hold unread would turn newcomers away.
+        self.measure(edge);
         edge.accept();
         self.read(edge);
         if std::mem::take(&mut self.is_last_to_read) {
@@ -207,6 +209,11 @@ impl Turn {
             has_time = edge.has_time();
         }
         self.read_ahead(edge);
+        self.measure(edge);
+    }
+
+    /// Asks the kernel what it holds unread, if that may be too much.
+    fn measure<E: Edge>(&self, edge: &mut E) {
         if let Some(stalled) = edge.engine().net.note_unserved(self.ready.len()) {
             let unread: Vec<_> = self.ready.iter().chain(stalled).map(|conn| (conn, edge.unread(conn))).collect();
             edge.engine().net.measured(unread.into_iter());

@@ -18,6 +18,8 @@ struct Porch {
     /// Those ahead.
     ahead: usize,
     got: Vec<u8>,
+    /// How many more connections the memory allowed in the last turn.
+    openings: usize,
 }
 
 impl Porch {
@@ -33,6 +35,7 @@ impl Porch {
             left: 0,
             ahead: 1,
             got: Vec::new(),
+            openings: 0,
         }
     }
 }
@@ -68,6 +71,7 @@ impl Edge for Porch {
     fn reload_if_asked(&mut self) {}
 
     fn accept(&mut self) {
+        self.openings = self.engine.net.openings();
         for conn in self.arrivals.drain(..) {
             self.engine.handle(Input::Opened {
                 conn,
@@ -94,8 +98,8 @@ impl Edge for Porch {
         }
     }
 
-    fn unread(&mut self, _: ConnId) -> u64 {
-        0
+    fn unread(&mut self, conn: ConnId) -> u64 {
+        self.unread.get(&conn).map_or(0, |bytes| bytes.len() as u64)
     }
     fn close_if_asked(&mut self) -> bool {
         std::mem::take(&mut self.stop)
@@ -214,4 +218,18 @@ fn addresses_take_turns_at_what_is_light() {
         let Ok(_) = turn.run(&mut porch, NOW);
     }
     assert_eq!(answers(&porch), 36);
+}
+
+/// The kernel could hold far more for those who wait to be read than it does.
+#[test]
+fn nobody_is_turned_away_for_what_the_kernel_might_hold() {
+    let conns: Vec<ConnId> = (0..40).map(|index| conn(index, 1)).collect();
+    let (mut porch, mut turn) = busy(&conns, 1, |_| get("/rooms/r/members"));
+    let memory = Budget { kernel: 1 << 20, socket: 5_000, unread: 64 << 10, ..Budget::UNLIMITED };
+    porch.engine.set_limits(Limits { memory, ..Sizes::USUAL.limits() });
+    for turns in 0..30 {
+        // No measurement of the turn before holds any more.
+        let Ok(_) = turn.run(&mut porch, Now { mono: Millis(100 * turns), ..NOW });
+        assert!(porch.openings > 100, "{} in turn {turns}", porch.openings);
+    }
 }
