@@ -4,7 +4,7 @@ use super::Chat;
 use super::chat::outage;
 use super::outbox::Outbox;
 use crate::api::{self, Action, BodyRules, answers};
-use crate::conn::Connection;
+use crate::conn::{Connection, Wire};
 use crate::engine::{Admitted, Connections};
 use crate::http::authority::CrossOrigin;
 use crate::http::headers::Headers;
@@ -40,7 +40,7 @@ impl Chat {
         let now = net.now().mono;
         let is_health = matches!(action, Ok(Action::Health | Action::Ready));
         if !is_health && action.is_ok() && net.get(conn).is_some_and(Connection::is_excess) {
-            let private = net.get(conn).is_some_and(|c| c.secure);
+            let private = net.get(conn).is_some_and(|c| c.wire != Wire::Plain);
             let asks_for_socket = matches!(action, Ok(Action::Socket { .. })) && handshake::wants_upgrade(request);
             let session = if asks_for_socket { self.session_of(request, private, now) } else { None };
             if !session.is_some_and(|session| net.keep(conn, session)) {
@@ -149,7 +149,7 @@ impl Chat {
             return Err(answers::sealed_only().closing());
         }
         let sealed = spoken == Spoken::Sealed;
-        let private = sealed || net.get(conn).is_some_and(|c| c.secure);
+        let private = sealed || net.get(conn).is_some_and(|c| c.wire != Wire::Plain);
         if request.method == Method::Get {
             let session = self.session_of(request, private, net.now().mono);
             let admitted = net.admit_handshake(conn, handshake::wants_upgrade(request), session);

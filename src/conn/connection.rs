@@ -14,8 +14,7 @@ use crate::ws;
 
 pub struct Connection {
     pub peer: Peer,
-    /// A layer below, TLS, encrypts the connection's bytes.
-    pub secure: bool,
+    pub wire: Wire,
     pub(super) protocol: Protocol,
     pub(super) state: State,
     /// The bytes for the socket, exactly as it takes them.
@@ -130,6 +129,15 @@ pub(super) struct EventStream {
     pub early: u8,
 }
 
+/// The layer below.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wire {
+    Plain,
+    /// TLS, of which the peer has said nothing yet.
+    SilentTls,
+    Tls,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ping {
     None,
@@ -144,7 +152,7 @@ impl Connection {
     pub fn new(peer: SocketAddr, now: Millis) -> Connection {
         Connection {
             peer: Peer::new(peer),
-            secure: false,
+            wire: Wire::Plain,
             protocol: Protocol::Http,
             state: State::Http(Box::new(Http::new(now))),
             queue: WriteQueue::default(),
@@ -200,7 +208,7 @@ impl Connection {
 
     /// Returns whether the bytes of this connection cannot be read in transit.
     pub fn is_private(&self) -> bool {
-        self.secure || self.is_sealed()
+        self.wire != Wire::Plain || self.is_sealed()
     }
 
     /// Returns the bytes that wait to be written, sealed or not.
@@ -286,10 +294,10 @@ impl Connection {
         }
     }
 
-    /// Returns whether this is a TLS connection of which nothing has come that is encrypted: its handshake goes on, or
-    /// is just over.
+    /// Returns whether this is a TLS connection whose handshake goes on, or is just over: the peer has begun it, and
+    /// nothing has come that is encrypted.
     pub fn is_beginning_tls(&self) -> bool {
-        self.secure && matches!(&self.state, State::Http(http) if http.is_fresh())
+        self.wire == Wire::Tls && matches!(&self.state, State::Http(http) if http.is_fresh())
     }
 
     /// Does not read the peer until this time, since it was over a rate.

@@ -16,7 +16,7 @@ mod values;
 mod writing;
 
 pub use bucket::{Bucket, Rate, RetrySlots};
-pub use connection::{Connection, Encoding, IDLE_BYTES, Open, Protocol, Waits};
+pub use connection::{Connection, Encoding, IDLE_BYTES, Open, Protocol, Waits, Wire};
 pub use deadlines::EXCESS_TIME;
 pub use http::{Door, Reply};
 pub use peer::Peer;

@@ -6,7 +6,7 @@ use core::net::IpAddr;
 use super::admission::Width;
 use super::slot::{Counted, Slot};
 use super::{Connections, Fact, Now, Output};
-use crate::conn::{Connection, Ending, Protocol, Rate};
+use crate::conn::{Connection, Ending, Protocol, Rate, Wire};
 use crate::crypto::sealed::{HANDSHAKE_BYTES, Transport};
 use crate::http::forwarded;
 use crate::http::headers::Headers;
@@ -20,10 +20,17 @@ impl Connections {
         self.is_full = is_full;
     }
 
+    /// Notes that the peer has begun its TLS handshake, and was answered.
+    pub fn has_begun_tls(&mut self, id: ConnId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.wire = Wire::Tls;
+        }
+    }
+
     /// Adds a new connection. If its address has too many, it is answered with 429 and closed; without a word, where
     /// its answer would take one of the last places, or need a TLS handshake that is not free.
     pub(super) fn open(&mut self, id: ConnId, mut connection: Connection, secure: bool) {
-        connection.secure = secure;
+        connection.wire = if secure { Wire::SilentTls } else { Wire::Plain };
         let peer = connection.peer.address();
         let index = id.index as usize;
         if index >= self.slots.len() {

@@ -19,8 +19,9 @@ const FEW: usize = 64;
 /// An HTTP connection gives up its place only once it has been idle for this long, in milliseconds: whoever has just
 /// connected is about to ask.
 const IDLE: u64 = 1000;
-/// A TLS connection has this part of `header_timeout` for its handshake before it counts as idle: on a slow line, its
-/// three round trips take seconds, and nothing of it is seen here meanwhile. The rest is for its request.
+/// A TLS connection that has begun its handshake has this part of `header_timeout` for it before it counts as idle: on
+/// a slow line, its three round trips take seconds, and nothing of it is seen here meanwhile. The rest is for its
+/// request.
 const HANDSHAKE_PART: u64 = 2;
 /// Milliseconds between two searches for idle connections, which look at all of them, and how many one finds at most.
 const SEARCH_EVERY: u64 = 100;

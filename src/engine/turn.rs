@@ -235,7 +235,7 @@ impl Turn {
 
     /// Answers static pages and health checks of those to whom this turn did not come, in a time that only they have.
     /// The order is the same: the first connection of each address comes first. Whatever else they ask waits, parsed,
-    /// for its turn, so that it is looked at once; its connection keeps its place.
+    /// for its turn, so that it is looked at once; a connection of which a whole request waits keeps its place.
     fn read_ahead<E: Edge>(&mut self, edge: &mut E) {
         if self.ready.is_empty() {
             return self.ahead.clear();

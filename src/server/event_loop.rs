@@ -422,6 +422,7 @@ impl<A: App> Edge for Loop<A> {
         let growth = socket.growth();
         if socket.wants_write() {
             self.writable.push(conn);
+            self.engine.net.has_begun_tls(conn);
         }
         self.engine.net.grows_beside(conn, growth);
         match read {

@@ -230,9 +230,9 @@ fn a_large_message_has_its_turn() {
     let of_a_56 = |n: u16| Payer::Network([0x2001, 0xdb8, 0, n, 0, 0, 0, 0].into());
     let of_a_48 = |n: u16| Payer::Network([0x2001, 0xdb8, 0, n << 8, 0, 0, 0, 0].into());
     let of_anywhere = |n: u16| Payer::Network([192, 0, 2, n as u8].into());
-    let cases: [(fn(u16) -> Payer, u16, usize); 3] =
-        [(of_a_56, 6, 5 * 90), (of_a_48, 20, 17 * 30), (of_anywhere, 6, 6 * 20)];
-    for (network, senders, bound) in cases {
+    let networks: [fn(u16) -> Payer; 3] = [of_a_56, of_a_48, of_anywhere];
+    let sizes = [(6, 5 * 90), (20, 17 * 30), (6, 6 * 20)];
+    for (network, (senders, bound)) in networks.into_iter().zip(sizes) {
         let mut shares = Shares::default();
         let mut store = VecDeque::new();
         let (mut last, mut waiting) = (100, HashMap::new());

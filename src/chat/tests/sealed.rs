@@ -1,7 +1,7 @@
 //! Sealed sockets through the whole machine: bytes in, bytes out.
 
 use super::*;
-use crate::conn::Rate;
+use crate::conn::{Rate, Wire};
 use crate::crypto::sealed::{Initiator, Pin, SealedKey, Transport};
 use crate::engine::Fact;
 use crate::ws::code;
@@ -406,7 +406,7 @@ fn a_session_that_began_sealed_goes_on_only_so() {
     comes_unheard(&mut world, 3);
     world.upgrade(3, "/ws?name=x");
     let conn = world.peers[&3].id;
-    world.engine.net.get_mut(conn).unwrap().secure = true;
+    world.engine.net.get_mut(conn).unwrap().wire = Wire::Tls;
     world.say(3, &request);
     world.settle();
     let heard = world.heard(3);
@@ -442,7 +442,7 @@ fn where_sealed_is_required_nothing_is_told_in_the_clear() {
     // Over TLS, the plain subprotocol is encrypted, too.
     world.comes(13);
     let conn = world.peers[&13].id;
-    world.engine.net.get_mut(conn).unwrap().secure = true;
+    world.engine.net.get_mut(conn).unwrap().wire = Wire::Tls;
     world.upgrade(13, "/rooms/r/ws");
     world.settle();
     assert!(answer(&world, 13).starts_with("HTTP/1.1 101 "));
