@@ -29,6 +29,9 @@ const ROOMS: u32 = 512;
 const EVICT: &str = "DELETE FROM common_keys WHERE room = ?1
                      AND key IN (SELECT key FROM common_keys WHERE room = ?1 ORDER BY seq LIMIT ?2)";
 
+const THIN: &str = "DELETE FROM common_keys WHERE room = ?1 AND at < ?3
+                    AND key IN (SELECT key FROM common_keys WHERE room = ?1 ORDER BY seq LIMIT ?2)";
+
 /// Writes common keys of a room, last used at the running second `used`, and evicts the oldest beyond the number that
 /// is kept.
 pub(super) fn write(conn: &Connection, room: i64, keys: &[&Entry], used: u64) -> rusqlite::Result<()> {
@@ -124,12 +127,16 @@ impl Walk {
             match used.map(number) {
                 None if self.only_deletes => {}
                 None => mark(&transaction, room, now)?,
-                Some(used) if used >= before => {}
+                Some(used) if used >= before && !self.only_deletes => {}
                 // A key that waits may have been used since.
                 Some(_) if waits(&transaction, room)? => step.waiting.push(room),
-                Some(_) => {
-                    step.dropped += usize::try_from(forget(&transaction, room)?).unwrap_or(usize::MAX);
-                    if step.dropped as u64 >= SPARE {
+                Some(used) => {
+                    let gone = match used >= before {
+                        true => thin(&transaction, room, now - before)?,
+                        false => forget(&transaction, room)?,
+                    };
+                    step.dropped += usize::try_from(gone).unwrap_or(usize::MAX);
+                    if gone >= SPARE || step.dropped as u64 >= SPARE {
                         // The rest of this room, if there is any, is next.
                         break;
                     }
@@ -149,6 +156,22 @@ fn forget(conn: &Connection, room: i64) -> rusqlite::Result<u64> {
         set_count(conn, room, 0)?;
         conn.prepare_cached("DELETE FROM keys WHERE room = ?1 AND session = x''")?.execute([room])?;
     } else {
+        conn.prepare_cached("UPDATE rooms SET common = max(common - ?2, 0) WHERE id = ?1")?
+            .execute([room, integer(gone)])?;
+    }
+    Ok(gone)
+}
+
+/// Deletes the oldest common keys of a room that is in use as far as one step goes: those of messages that were said so
+/// many seconds before the last one with such a key, by the clock that dated both.
+fn thin(conn: &Connection, room: i64, seconds: u64) -> rusqlite::Result<u64> {
+    let newest: Option<i64> = conn
+        .prepare_cached("SELECT at FROM common_keys WHERE room = ?1 ORDER BY seq DESC LIMIT 1")?
+        .query_row([room], |row| row.get(0))
+        .optional()?;
+    let old = number(newest.unwrap_or_default()).saturating_sub(seconds.saturating_mul(1_000));
+    let gone = conn.prepare_cached(THIN)?.execute([room, integer(SPARE), integer(old)])? as u64;
+    if gone > 0 {
         conn.prepare_cached("UPDATE rooms SET common = max(common - ?2, 0) WHERE id = ?1")?
             .execute([room, integer(gone)])?;
     }

@@ -49,6 +49,7 @@ mod stepped;
 mod unfolded;
 mod upkeep;
 mod wal;
+mod weight;
 mod windows;
 mod worker;
 mod writer;

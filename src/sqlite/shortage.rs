@@ -7,6 +7,8 @@ use super::batch::roll_back;
 use super::common::TOUCH;
 use super::prune::Prune;
 use super::retention::{self, Policy, Shortage};
+use super::schema::number;
+use super::weight::Weight;
 use super::writer::{WriterLoop, is_full};
 use crate::types::WallMillis;
 
@@ -32,9 +34,22 @@ const REST: Duration = Duration::from_secs(1);
 const OLD_KEYS: u64 = 2 * TOUCH;
 const KEYS: u64 = 60;
 
+/// Keys give way before messages while they take more than this part of the maximum size: anybody can make as many as
+/// messages, a sender for each.
+const KEYS_PART: i64 = 4;
+
+/// Maximum number of steps of counting keys for one batch.
+const COUNT_STEPS: usize = 32;
+
+/// Where keys younger than [`KEYS`] alone take too much, running seconds until they are looked at again. Messages give
+/// way meanwhile.
+const LOOKED_AT_AFTER: u64 = 2;
+
 /// What gives way, each once those before have nothing more to give.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Resort {
+    /// While all keys take too much, those that were not used for so many running seconds, which become fewer.
+    ManyKeys { unused_for: u64 },
     /// Messages of senders over their share, of large rooms, and of all rooms but for the last one of each.
     #[default]
     Messages,
@@ -56,6 +71,10 @@ pub(super) struct Giving {
     youngest_key: Option<u64>,
     /// All that had something to give gave too little: the next search is then, not with each message.
     rests_until: Option<Instant>,
+    /// How much the keys take.
+    weight: Weight,
+    /// The running second at which all keys had given what they could because they took too much.
+    keys_given: Option<u64>,
 }
 
 impl Giving {
@@ -66,12 +85,19 @@ impl Giving {
 
     /// Begins with what harms least: there is space again, or the limits have changed.
     pub fn begin_anew(&mut self) {
-        *self = Giving { youngest_key: self.youngest_key, ..Giving::default() };
+        let weight = std::mem::take(&mut self.weight);
+        let Giving { youngest_key, keys_given, .. } = *self;
+        *self = Giving { youngest_key, weight, keys_given, ..Giving::default() };
     }
 
     /// Goes on to what gives way next. Returns whether there is anything; otherwise it begins anew after a pause.
     fn go_on(&mut self, now: Instant) -> bool {
         let next = match self.resort {
+            // Half as long, down to a minute.
+            Resort::ManyKeys { unused_for } if unused_for > KEYS => {
+                Some(Resort::ManyKeys { unused_for: (unused_for / 2).max(KEYS) })
+            }
+            Resort::ManyKeys { .. } => Some(Resort::Messages),
             Resort::Messages => Some(Resort::OldKeys),
             Resort::OldKeys => Some(Resort::OldestMessages),
             Resort::OldestMessages => Some(Resort::Keys),
@@ -113,6 +139,7 @@ impl WriterLoop {
         let wanted = self.parts.most_pages / FREE_PART;
         let now = self.time_of_ages().unwrap_or(None);
         let mut dropped = 0;
+        self.weigh_keys();
         for _ in 0..SPACE_STEPS {
             // Otherwise most of what could go might wait for a fold. If that finds no page either, what was folded
             // before makes space for it.
@@ -130,8 +157,16 @@ impl WriterLoop {
             if free > wanted {
                 return true;
             }
+            let were_keys = matches!(self.giving.resort, Resort::ManyKeys { .. });
             if given.is_all && !self.giving.go_on(begun) {
                 return dropped > 0;
+            }
+            if were_keys && self.giving.resort == Resort::Messages {
+                self.giving.keys_given = Some(self.running());
+                // Less is enough while it is keys that come.
+                if free > wanted / KEYS_PART {
+                    return true;
+                }
             }
         }
         // So many rooms or keys without enough to give: what comes next is found sooner.
@@ -142,6 +177,11 @@ impl WriterLoop {
     /// Deletes some of what gives way next.
     fn give(&mut self, now: Option<WallMillis>) -> rusqlite::Result<Given> {
         match self.giving.resort {
+            Resort::ManyKeys { unused_for } if self.has_many_keys() => self.give_keys(unused_for),
+            Resort::ManyKeys { .. } => {
+                self.giving.resort = Resort::ManyKeys { unused_for: KEYS };
+                Ok(Given { dropped: 0, is_all: true })
+            }
             Resort::Messages => self.give_messages(Shortage::Near, now),
             Resort::OldKeys => self.give_keys(OLD_KEYS),
             Resort::OldestMessages => self.give_messages(Shortage::Utmost, now),
@@ -155,6 +195,48 @@ impl WriterLoop {
         Ok(Given { dropped: step.dropped, is_all: step.done })
     }
 
+    /// Deletes some keys, if they take too much. Returns whether there is more to do before messages give way.
+    pub fn give_many_keys(&mut self) -> rusqlite::Result<bool> {
+        self.weigh_keys();
+        if !matches!(self.giving.resort, Resort::ManyKeys { .. }) {
+            return Ok(false);
+        }
+        let given = self.give(None)?;
+        if given.is_all {
+            self.giving.go_on(self.parts.clock.now());
+        }
+        let is_over = self.giving.resort == Resort::Messages;
+        if is_over {
+            self.giving.keys_given = Some(self.running());
+        }
+        Ok(!is_over)
+    }
+
+    /// Begins with the keys, if they take too much. Counts them before, if they may.
+    fn weigh_keys(&mut self) {
+        let messages = self.batches.space.messages();
+        if self.giving.weight.is_unknown(self.most_of_keys(), messages) {
+            // What cannot be counted is damaged, as the search for what may go will find.
+            let mut step = || self.giving.weight.step(&self.parts.conn, messages).unwrap_or(true);
+            _ = (0..COUNT_STEPS).any(|_| step());
+        }
+        let running = self.running();
+        let is_time = self.giving.keys_given.is_none_or(|given| running >= given.saturating_add(LOOKED_AT_AFTER));
+        if self.giving.resort == Resort::Messages && is_time && self.has_many_keys() {
+            (self.giving.resort, self.giving.walk) =
+                (Resort::ManyKeys { unused_for: OLD_KEYS }, Prune::only_deleting());
+        }
+    }
+
+    /// Returns how many bytes the keys may take before they give way.
+    fn most_of_keys(&self) -> u64 {
+        number(self.parts.pages.bytes(self.parts.most_pages / KEYS_PART))
+    }
+
+    fn has_many_keys(&self) -> bool {
+        self.giving.weight.exceeds(self.most_of_keys())
+    }
+
     fn give_keys(&mut self, unused_for: u64) -> rusqlite::Result<Given> {
         let running = self.running();
         let keep = unused_for.min(self.parts.bounds.park_for);
@@ -162,6 +244,7 @@ impl WriterLoop {
         self.batches.space.changed();
         if step.dropped > 0 {
             self.untidy = true;
+            self.giving.weight.drop(step.dropped);
             self.giving.youngest_key = self.giving.youngest_key.into_iter().chain([keep]).min();
         }
         Ok(Given { dropped: step.dropped, is_all: self.giving.walk.has_ended() })

@@ -49,6 +49,8 @@ pub(super) struct Space {
     left: u64,
     /// Bytes that were added since.
     added: u64,
+    /// Messages that were stored since the start.
+    messages: u64,
     is_stale: bool,
     /// Whether messages may be deleted to make room.
     may_delete: bool,
@@ -64,6 +66,7 @@ impl Default for Space {
             most: i64::MAX,
             left: u64::MAX,
             added: 0,
+            messages: 0,
             is_stale: false,
             may_delete: false,
             giving: BTreeSet::new(),
@@ -99,6 +102,12 @@ impl Space {
     pub fn add(&mut self, bytes: usize) {
         let bytes = bytes as u64;
         (self.left, self.added) = (self.left.saturating_sub(bytes), self.added.saturating_add(bytes));
+        self.messages += 1;
+    }
+
+    /// Returns how many messages were stored since the start.
+    pub fn messages(&self) -> u64 {
+        self.messages
     }
 
     /// Returns whether little is left.

@@ -172,6 +172,9 @@ impl WriterLoop {
         if shortage == Shortage::Near && self.fold_all().is_err() {
             roll_back(&self.parts.conn);
         }
+        if shortage == Shortage::Near && self.give_many_keys()? {
+            return Ok(true);
+        }
         let mut step = self.prune_messages(&policy, now)?;
         if !step.waiting.is_empty() && self.fold_for_retention(&step.waiting)? {
             self.retention.go_back();

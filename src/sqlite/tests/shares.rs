@@ -267,6 +267,28 @@ fn oldest_messages_give_way_before_young_keys() {
     log.close();
 }
 
+/// The attack: a new sender for each message, whose key takes as much as the message. Beyond a quarter of the maximum
+/// size its own keys give way, not what others said.
+#[test]
+fn keys_of_many_senders_do_not_push_out_messages() {
+    for scope in [|n: u64| Scope::Session(SessionId(n.to_be_bytes().repeat(2).try_into().unwrap())), |_| Scope::Common]
+    {
+        let directory = TempDir::new();
+        let mut log = Log::new(&directory, 1 << 20, 1_000);
+        log.fill("lobby", 400, 200);
+        let mut last = 0;
+        for batch in 0..1_500_u64 {
+            last += 16;
+            let one = |n: u64| keyed("other", "1", scope(n), &n.to_string());
+            let outcomes = log.append_all((last - 16..last).map(one).collect(), 640);
+            assert!(outcomes.iter().all(is_stored), "{batch}");
+        }
+        assert_eq!(log.ends("lobby"), (1, 400));
+        assert!(log.log.youngest_key_given().is_some_and(|age| age >= 60));
+        log.close();
+    }
+}
+
 /// Keys that were just used stay: the messages may be repeated. So there may be nothing to give, but not for long.
 #[test]
 fn what_refuses_messages_in_a_database_full_of_young_keys_ends_after_a_minute() {
