@@ -1,8 +1,8 @@
 //! Shares of what may wait for the store. Each payer with something waiting has an equal share, and one share more
 //! stays free for the next payer. A message that exceeds its payer's share waits here: in order of arrival within a
-//! payer, while payers take turns. It delays no other payer, but for one whose turn it is and whose message does not fit
-//! beside what others have at the store: those others wait until it does. Whoever has a wider IPv6 network is not as
-//! many payers as it has /64s: see [`shares_of`].
+//! payer, while payers take turns. It delays no other payer, unless it is its turn and it does not fit beside what
+//! others have at the store: those others wait until it does. Whoever has a wider IPv6 network is not as many payers as
+//! it has /64s: see [`shares_of`].
 
 use core::net::IpAddr;
 use std::collections::{HashMap, VecDeque};
@@ -171,8 +171,8 @@ impl Shares {
         (self.count, self.bytes)
     }
 
-    /// Returns whether a message may go to the store now, if that may hold `bound` bytes: nothing of its payer waits, it
-    /// fits (see [`Shares::stop`]), and it goes past no message that waits until there is room for it.
+    /// Returns whether a message may go to the store now, if that may hold `bound` bytes: nothing of its payer waits,
+    /// it fits (see [`Shares::stop`]), and it goes past no message that waits until there is room for it.
     pub fn may_take(&self, payer: Payer, bytes: usize, bound: usize) -> bool {
         let share = self.numbers.get(&payer).map(|number| &self.list[*number as usize]);
         let networks = || payer.network().into_iter().flat_map(shares_of);

@@ -34,6 +34,7 @@ const NO_TABLE: &str = "no table of the file";
 const STRETCH: &str = "SEARCH messages USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
 const KEY_STRETCH: &str = "SEARCH keys USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
 const STEP: &str = "the 2,000 windows or 1,000 messages of one step at most";
+const COUNTED: &str = "the 2,000 rows of one step of counting at most";
 const UNFOLDED: &str = "what waits for a fold, which is bounded";
 
 const EXCEPTIONS: &[Exception] = &[
@@ -70,6 +71,13 @@ const EXCEPTIONS: &[Exception] = &[
         "in the order of the index, up to a limit: it has no room that is not large",
     ),
     reads("sizes.rs", "SELECT count(*), coalesce(sum(length(body)), 0) FROM messages", STRETCH, SALVAGE),
+    reads("weight.rs", "SELECT count(*), ifnull(sum(length(entries)), 0) FROM keys", KEY_STRETCH, COUNTED),
+    reads(
+        "weight.rs",
+        "SELECT ifnull(sum(common), 0) FROM rooms",
+        "SEARCH rooms USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+        COUNTED,
+    ),
     reads("start_check.rs", "PRAGMA quick_check(1)", "reads everything", "a start reads as far as its time goes"),
     reads(
         "parked.rs",

@@ -224,7 +224,8 @@ fn idle_shares_are_bounded() {
     assert!(shares.list.len() <= IDLE && shares.numbers.len() == shares.list.len());
 }
 
-/// Small messages that keep coming, from the same /56, the same /48, or everywhere, do not go past a large one for ever.
+/// Small messages that keep coming, from the same /56, the same /48, or everywhere, go past a large one, but not for
+/// ever.
 #[test]
 fn a_large_message_has_its_turn() {
     let of_a_56 = |n: u16| Payer::Network([0x2001, 0xdb8, 0, n, 0, 0, 0, 0].into());
