@@ -1,15 +1,17 @@
 //! Encryption at rest: derives a key for each purpose from one data key, seals rows as records with XChaCha20-Poly1305,
 //! and computes keyed hashes. Knows no table and no file; nonces are passed in.
 //!
-//! A record is: format 1, key id (8 bytes), nonce (24), ciphertext and tag (16). Its associated data are the format,
-//! the key id and the row's place (kind, room, seq, time, sender), so that a row that was moved or swapped does not
-//! open.
+//! A record is: format 2, key id (8 bytes), nonce (24), ciphertext and tag (16). Its associated data are the format,
+//! the key id and the row's place (kind, room and which of its name it is, seq, time, sender), so that a row that was
+//! moved or swapped does not open. Its key is of one database alone, by the salt that was made with it: nor does a row
+//! of another one. Records of format 1, which older versions wrote, know neither the salt nor which of its name a room
+//! is; they are opened, and not written.
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use hkdf::Hkdf;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use siphasher::sip128::SipHasher24;
 use std::fmt;
 use zeroize::Zeroizing;
@@ -18,10 +20,12 @@ use crate::types::{Digest, Seq, SessionId, WallMillis};
 
 /// First part of the line in a key file.
 const PREFIX: &str = "racerd-data-1 ";
-/// Format of a record.
-const FORMAT: u8 = 1;
-/// Binds a record to its use.
-const CONTEXT: &[u8] = b"racerd at rest 1\0";
+/// Formats of a record.
+const FORMAT_1: u8 = 1;
+const FORMAT: u8 = 2;
+/// What binds a record to its use, by its format.
+const CONTEXT_1: &[u8] = b"racerd at rest 1\0";
+const CONTEXT: &[u8] = b"racerd at rest 2\0";
 /// Bytes of a record's nonce (draft-irtf-cfrg-xchacha §2.3): enough that random nonces do not collide.
 pub const NONCE: usize = 24;
 const HEAD: usize = 1 + KeyId::BYTES;
@@ -69,10 +73,15 @@ impl DataKey {
         KeyId(*self.derive(b"key id"))
     }
 
-    /// Derives the key that seals rows.
-    pub fn records(&self) -> RecordKey {
-        let key: Zeroizing<[u8; 32]> = self.derive(b"records");
-        RecordKey { id: self.id(), cipher: XChaCha20Poly1305::new((&*key).into()) }
+    /// Derives the key that seals the rows of the database with this salt.
+    pub fn records(&self, salt: &LogSalt) -> RecordKey {
+        let key: Zeroizing<[u8; 32]> = derive(Some(&salt.0), self.0.as_slice(), b"records");
+        let before: Zeroizing<[u8; 32]> = self.derive(b"records");
+        RecordKey {
+            id: self.id(),
+            cipher: XChaCha20Poly1305::new((&*key).into()),
+            before: XChaCha20Poly1305::new((&*before).into()),
+        }
     }
 
     /// Derives the two keys for the hashes of idempotency keys and bodies.
@@ -126,25 +135,58 @@ impl fmt::Display for KeyId {
     }
 }
 
+/// A random value that is made with a database and stays with it and with its copies. It is not secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSalt(pub [u8; 16]);
+
+impl LogSalt {
+    /// Bytes of its stored form.
+    pub const BYTES: usize = 16 + 4;
+
+    /// Returns its stored form, which ends with a checksum: without the salt nothing that is sealed can be read.
+    pub fn to_bytes(self) -> [u8; LogSalt::BYTES] {
+        let mut bytes = [0; LogSalt::BYTES];
+        bytes[..16].copy_from_slice(&self.0);
+        bytes[16..].copy_from_slice(&self.sum());
+        bytes
+    }
+
+    /// Reads the stored form; `None` if it is damaged.
+    pub fn from_bytes(bytes: &[u8]) -> Option<LogSalt> {
+        let (salt, sum) = bytes.split_first_chunk::<16>()?;
+        let salt = LogSalt(*salt);
+        (sum == salt.sum()).then_some(salt)
+    }
+
+    fn sum(self) -> [u8; 4] {
+        let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(self.0));
+        [a, b, c, d]
+    }
+}
+
 /// The place of a row, to which its record is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place<'a> {
-    /// A message in this room.
-    Message { room: &'a str, seq: Seq, at: WallMillis, member: Option<u64> },
+    /// A message in this room; `era` says which of its name the room is.
+    Message { room: &'a str, era: u64, seq: Seq, at: WallMillis, member: Option<u64> },
     /// A parked session; `at` is in running seconds.
     Parked { session: SessionId, at: u64 },
 }
 
 impl Place<'_> {
-    /// Returns the associated data of a record with this head. Each field has its length in front or is the last, so no
-    /// two places give the same bytes.
+    /// Returns the associated data of a record with this head, which begins with its format. Each field has a fixed
+    /// length or is the last, so no two places give the same bytes.
     fn bind(&self, head: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(128);
-        bytes.extend_from_slice(CONTEXT);
+        let is_first = head.first() == Some(&FORMAT_1);
+        let mut bytes = Vec::with_capacity(160);
+        bytes.extend_from_slice(if is_first { CONTEXT_1 } else { CONTEXT });
         bytes.extend_from_slice(head);
         match self {
-            Place::Message { room, seq, at, member } => {
+            Place::Message { room, era, seq, at, member } => {
                 bytes.push(1);
+                if !is_first {
+                    bytes.extend_from_slice(&era.to_be_bytes());
+                }
                 bytes.extend_from_slice(&seq.0.to_be_bytes());
                 bytes.extend_from_slice(&at.0.to_be_bytes());
                 bytes.push(u8::from(member.is_some()));
@@ -187,7 +229,12 @@ impl fmt::Display for Unreadable {
 pub fn sealed_with(record: &[u8]) -> Option<KeyId> {
     let (format, rest) = record.split_first()?;
     let id = rest.first_chunk()?;
-    (*format == FORMAT).then_some(KeyId(*id))
+    matches!(*format, FORMAT_1 | FORMAT).then_some(KeyId(*id))
+}
+
+/// Returns whether a record has a format that is no longer written.
+pub fn is_of_old_format(record: &[u8]) -> bool {
+    record.first() == Some(&FORMAT_1)
 }
 
 /// Seals and opens rows.
@@ -195,6 +242,8 @@ pub fn sealed_with(record: &[u8]) -> Option<KeyId> {
 pub struct RecordKey {
     id: KeyId,
     cipher: XChaCha20Poly1305,
+    /// That of records of format 1.
+    before: XChaCha20Poly1305,
 }
 
 impl RecordKey {
@@ -205,8 +254,22 @@ impl RecordKey {
     /// Replaces the content of `out` with the record of these parts, which are joined in order. `nonce` must be random:
     /// no nonce may be used twice with the same key.
     pub fn seal(&self, place: &Place, nonce: &[u8; NONCE], parts: &[&[u8]], out: &mut Vec<u8>) {
+        self.seal_in(FORMAT, place, nonce, parts, out);
+    }
+
+    /// Does the same in the format of older versions.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn seal_as_before(&self, place: &Place, nonce: &[u8; NONCE], parts: &[&[u8]], out: &mut Vec<u8>) {
+        self.seal_in(FORMAT_1, place, nonce, parts, out);
+    }
+
+    fn cipher(&self, format: u8) -> &XChaCha20Poly1305 {
+        if format == FORMAT_1 { &self.before } else { &self.cipher }
+    }
+
+    fn seal_in(&self, format: u8, place: &Place, nonce: &[u8; NONCE], parts: &[&[u8]], out: &mut Vec<u8>) {
         out.clear();
-        out.push(FORMAT);
+        out.push(format);
         out.extend_from_slice(&self.id.0);
         let bound = place.bind(out);
         out.extend_from_slice(nonce);
@@ -214,7 +277,7 @@ impl RecordKey {
             out.extend_from_slice(part);
         }
         let (_, plain) = out.split_at_mut(HEAD + NONCE);
-        let sealed = self.cipher.encrypt_inout_detached(&XNonce::from(*nonce), &bound, plain.into());
+        let sealed = self.cipher(format).encrypt_inout_detached(&XNonce::from(*nonce), &bound, plain.into());
         // proof: the cipher refuses only texts longer than 256 GiB.
         let tag = sealed.expect("short enough");
         out.extend_from_slice(&tag);
@@ -232,9 +295,10 @@ impl RecordKey {
         if id != self.id {
             return Err(Unreadable::OtherKey(id));
         }
+        let cipher = self.cipher(head.first().copied().unwrap_or(FORMAT));
         let mut plain = sealed.to_vec();
         let (bound, nonce, tag) = (place.bind(head), XNonce::from(*nonce), Tag::from(*tag));
-        let opened = self.cipher.decrypt_inout_detached(&nonce, &bound, plain.as_mut_slice().into(), &tag);
+        let opened = cipher.decrypt_inout_detached(&nonce, &bound, plain.as_mut_slice().into(), &tag);
         opened.map(|()| plain).map_err(|_| Unreadable::Altered)
     }
 }
@@ -281,7 +345,8 @@ mod tests {
     }
 
     const SAID: Place =
-        Place::Message { room: "lobby", seq: Seq(42), at: WallMillis(1_790_000_000_123), member: Some(0x7c2e) };
+        Place::Message { room: "lobby", era: 3, seq: Seq(42), at: WallMillis(1_790_000_000_123), member: Some(0x7c2e) };
+    const SALT: LogSalt = LogSalt([0x51; 16]);
 
     fn sealed(key: &RecordKey, place: &Place, plain: &[u8]) -> Vec<u8> {
         let mut out = b"what was there before".to_vec();
@@ -302,38 +367,49 @@ mod tests {
         assert_eq!(hex(key.tokens(Some(&salt)).as_slice()), salted);
         let plain = "00ac16c8a22187efa87a2a96b4a34d2afcea6ea2b198dffdb547be8d7155ab9a";
         assert_eq!(hex(plain_tokens(&salt).as_slice()), plain);
-        assert_eq!(hex(&sealed(&key.records(), &SAID, b"hi")), RECORD);
+        assert_eq!(hex(&sealed(&key.records(&SALT), &SAID, b"hi")), RECORD);
+        assert_eq!(hex(&SALT.to_bytes()), SALTED);
+        let old = HEXLOWER.decode(OLD_RECORD.as_bytes()).unwrap();
+        let mut again = Vec::new();
+        key.records(&SALT).seal_as_before(&SAID, &[7; NONCE], &[b"hi"], &mut again);
+        assert_eq!(again, old);
+        assert_eq!(key.records(&SALT).open(&SAID, &old).as_deref(), Ok(&b"hi"[..]));
+        assert!(is_of_old_format(&old) && !is_of_old_format(&sealed(&key.records(&SALT), &SAID, b"hi")));
         let hashes = key.hashes();
         let hash = hashes.digest(3, Some(SessionId([9; 16])), Digest([5; 16]));
         assert_eq!((hex(&hash.0), hex(&hashes.body(hash, b"hi").0)), (HASH.to_owned(), BODY.to_owned()));
     }
     const ID: &str = "0129abc03db7c268";
     const TOKENS: &str = "cafe62b6834ea8e5c5ba71a0b919fcf9b7a39bbc07cf2024989853073c412a74";
+    const SALTED: &str = "51515151515151515151515151515151e69bbe11";
     const RECORD: &str =
+        "020129abc03db7c2680707070707070707070707070707070707070707070707077ce3dffc5cfcd8f113b30bc5309c3428a86f";
+    const OLD_RECORD: &str =
         "010129abc03db7c268070707070707070707070707070707070707070707070707b453133fd92973287c92a67225bb990e4434";
     const HASH: &str = "a58863b558d577c641f5bcf6bc7cb8d7";
     const BODY: &str = "d1eadf5cc4e54311b8d6c258ff2cd6f3";
 
     #[test]
     fn a_record_opens_in_its_place_only() {
-        let records = key(1).records();
+        let records = key(1).records(&SALT);
         let record = sealed(&records, &SAID, b"hi");
         assert_eq!(records.open(&SAID, &record).as_deref(), Ok(&b"hi"[..]));
-        let Place::Message { room, seq, at, member } = SAID else { panic!("it is a message") };
+        let Place::Message { room, era, seq, at, member } = SAID else { panic!("it is a message") };
         let elsewhere = [
-            Place::Message { room: "lobb", seq, at, member },
-            Place::Message { room: "lobby2", seq, at, member },
-            Place::Message { room, seq: Seq(43), at, member },
-            Place::Message { room, seq, at: WallMillis(0), member },
-            Place::Message { room, seq, at, member: None },
-            Place::Message { room, seq, at, member: Some(0) },
+            Place::Message { room: "lobb", era, seq, at, member },
+            Place::Message { room: "lobby2", era, seq, at, member },
+            Place::Message { room, era, seq: Seq(43), at, member },
+            Place::Message { room, era: 4, seq, at, member },
+            Place::Message { room, era, seq, at: WallMillis(0), member },
+            Place::Message { room, era, seq, at, member: None },
+            Place::Message { room, era, seq, at, member: Some(0) },
             Place::Parked { session: SessionId([0; 16]), at: 0 },
         ];
         for place in elsewhere {
             assert_eq!(records.open(&place, &record), Err(Unreadable::Altered), "{place:?}");
         }
-        let none = Place::Message { room, seq, at, member: None };
-        let zero = Place::Message { room, seq, at, member: Some(0) };
+        let none = Place::Message { room, era, seq, at, member: None };
+        let zero = Place::Message { room, era, seq, at, member: Some(0) };
         assert!(records.open(&zero, &sealed(&records, &none, b"hi")).is_err(), "nobody is not member 0");
         let parked = Place::Parked { session: SessionId([1; 16]), at: 5 };
         let record = sealed(&records, &parked, b"");
@@ -344,13 +420,14 @@ mod tests {
 
     #[test]
     fn a_changed_record_does_not_open() {
-        let records = key(1).records();
+        let records = key(1).records(&SALT);
         let mut record = sealed(&records, &SAID, b"\"hello\"");
         for at in 0..record.len() {
             for bit in 0..8 {
                 record[at] ^= 1 << bit;
                 let opened = records.open(&SAID, &record);
                 match at {
+                    0 if matches!(record[0], FORMAT_1 | FORMAT) => assert_eq!(opened, Err(Unreadable::Altered)),
                     0 => assert_eq!(opened, Err(Unreadable::NoRecord)),
                     1..HEAD => assert!(matches!(opened, Err(Unreadable::OtherKey(_)))),
                     _ => assert_eq!(opened, Err(Unreadable::Altered), "byte {at}"),
@@ -365,11 +442,32 @@ mod tests {
         assert_eq!(records.open(&SAID, &record), Err(Unreadable::Altered));
     }
 
+    /// The attack: a row of one database is put at its own place in another one under the same data key.
+    #[test]
+    fn a_record_opens_in_its_own_database_only() {
+        let record = sealed(&key(1).records(&SALT), &SAID, b"hi");
+        let other = key(1).records(&LogSalt([0x52; 16]));
+        assert_eq!(other.open(&SAID, &record), Err(Unreadable::Altered));
+    }
+
+    #[test]
+    fn a_salt_that_was_changed_is_none() {
+        let stored = SALT.to_bytes();
+        assert_eq!(LogSalt::from_bytes(&stored), Some(SALT));
+        for at in 0..stored.len() {
+            let mut changed = stored;
+            changed[at] ^= 0x10;
+            assert_eq!(LogSalt::from_bytes(&changed), None, "{at}");
+            assert_eq!(LogSalt::from_bytes(&stored[..at]), None);
+        }
+        assert_eq!(LogSalt::from_bytes(&[&stored[..], &[0]].concat()), None);
+    }
+
     #[test]
     fn another_key_is_told_by_its_id() {
-        let record = sealed(&key(1).records(), &SAID, b"hi");
+        let record = sealed(&key(1).records(&SALT), &SAID, b"hi");
         assert_eq!(sealed_with(&record), Some(key(1).id()));
-        assert_eq!(key(2).records().open(&SAID, &record), Err(Unreadable::OtherKey(key(1).id())));
+        assert_eq!(key(2).records(&SALT).open(&SAID, &record), Err(Unreadable::OtherKey(key(1).id())));
         assert_eq!((sealed_with(b""), sealed_with(b"\x01short")), (None, None));
         assert_eq!(sealed_with(b"\"a plain body\""), None);
     }
@@ -427,9 +525,9 @@ mod tests {
             plain: Vec<u8>,
             cut in 0usize..400,
         ) {
-            let records = key(1).records();
+            let records = key(1).records(&SALT);
             let (seq, at) = (Seq(numbers.0), WallMillis(numbers.1));
-            let place = Place::Message { room: &room, seq, at, member };
+            let place = Place::Message { room: &room, era: numbers.0, seq, at, member };
             let (mut record, middle) = (Vec::new(), plain.len() / 2);
             records.seal(&place, &nonce, &[&plain[..middle], &plain[middle..]], &mut record);
             prop_assert_eq!(record.len(), plain.len() + OVERHEAD);
@@ -440,7 +538,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            prop_assert!(key(1).records().open(&SAID, &bytes).is_err());
+            prop_assert!(key(1).records(&SALT).open(&SAID, &bytes).is_err());
             let _ = (sealed_with(&bytes), DataKey::parse(&bytes));
         }
     }

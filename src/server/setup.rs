@@ -76,6 +76,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
         data_key: key_file::data_key(&settings)?,
         new_epoch,
         new_token_salt: random()?,
+        new_log_salt: random()?,
         sealed_body: encrypted::of_stored,
         boot_id: boot_id(),
     };

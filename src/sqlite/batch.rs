@@ -329,7 +329,7 @@ impl Batches {
         let name = append.author.name.as_str();
         let (name, body) = match &mut self.sealing {
             Some(sealing) => {
-                let place = message_place(append.room.as_str(), seq, at, member);
+                let place = message_place((append.room.as_str(), room.era), seq, at, member);
                 ("", sealing.message(&place, name.as_bytes(), body)?)
             }
             None => (name, body),
@@ -501,6 +501,7 @@ mod tests {
     use super::super::schema::migrate;
     use super::*;
     use crate::crypto::at_rest::DataKey;
+    use crate::crypto::at_rest::LogSalt;
     use crate::store::Scope;
     use crate::store::samples::{ALICE, keyed};
 
@@ -569,7 +570,7 @@ mod tests {
     #[test]
     fn no_nonce_that_was_drawn_ahead_outlives_a_commit() {
         let (conn, mut batches) = log();
-        batches.sealing = Some(Sealing::new(&DataKey::new([1; 32])));
+        batches.sealing = Some(Sealing::new(&DataKey::new([1; 32]), &LogSalt([2; 16])));
         for now in 0..3 {
             send(&conn, &mut batches, ALICE, now, now);
             assert_eq!(batches.sealing.as_ref().map(Sealing::drawn_ahead), Some(0));

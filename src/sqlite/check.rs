@@ -15,12 +15,12 @@ use super::message_key::MessageKey;
 use super::pages::Pages;
 use super::removal;
 use super::retention;
-use super::schema::{self, ROOM_IDS, SCRATCH, Sealed, number, room_of, seq_of, since};
+use super::schema::{self, FoundSalt, ROOM_IDS, SCRATCH, Sealed, number, room_of, seq_of, since};
 use super::sealing::{message_place, open_message};
 use super::space::{NEARLY_FULL, is_nearly_full};
-use crate::crypto::at_rest::{DataKey, Place, RecordKey, Unreadable, sealed_with};
+use crate::crypto::at_rest::{DataKey, LogSalt, Place, RecordKey, Unreadable, is_of_old_format, sealed_with};
 use crate::store::idempotency::{WINDOW, Window};
-use crate::types::{Name, RoomId, Seq, WallMillis, counted, harmless_start};
+use crate::types::{Era, Name, RoomId, Seq, WallMillis, counted, harmless_start};
 
 /// Maximum number of faults that are described; the rest are counted.
 const TOLD: usize = 20;
@@ -173,6 +173,7 @@ struct Room {
     head: u64,
     at: i64,
     common: i64,
+    era: Era,
     /// Seq and time of the oldest message, as the row has them; `None` in a version whose rows do not.
     oldest: Option<Option<(Seq, i64)>>,
     first: Option<(Seq, i64)>,
@@ -260,7 +261,19 @@ fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> r
     if is_full {
         checked.remarks.push("no number is left for a further room: messages to such a one are refused".to_owned());
     }
-    let rows = Rows::of(schema::sealed(&transaction)?.unwrap_or_default(), key, checked);
+    let (found, agree) = schema::log_salt(&transaction)?;
+    let sealed = schema::sealed(&transaction)?.unwrap_or_default();
+    match found {
+        FoundSalt::Damaged if sealed.with.is_some() => {
+            checked.fault("the salt of what is sealed is damaged in both its places".to_owned());
+        }
+        _ if !agree => {
+            let text = "one of the two places of the salt of what is sealed is damaged; the next start mends it";
+            checked.fault(text.to_owned());
+        }
+        _ => {}
+    }
+    let rows = Rows::of(sealed, &schema::known_salt(&transaction)?, key, checked);
     messages(&transaction, version, &mut rooms, &rows, checked)?;
     keys(&transaction, &rooms, checked)?;
     if !retention::can_shrink(&transaction)? {
@@ -274,8 +287,10 @@ fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> r
 fn rooms(conn: &Connection, version: i32, checked: &mut Checked) -> rusqlite::Result<HashMap<i64, Room>> {
     let sql = if version < since::OLDEST {
         "SELECT id, name, head, at, common FROM rooms ORDER BY id"
-    } else {
+    } else if version < since::REMOVAL {
         "SELECT id, name, head, at, common, oldest, oldest_at FROM rooms ORDER BY id"
+    } else {
+        "SELECT id, name, head, at, common, oldest, oldest_at, era FROM rooms ORDER BY id"
     };
     let mut statement = conn.prepare(sql)?;
     let rows = statement.query_map([], |row| {
@@ -288,6 +303,10 @@ fn rooms(conn: &Connection, version: i32, checked: &mut Checked) -> rusqlite::Re
             oldest: match version < since::OLDEST {
                 true => None,
                 false => Some(row.get::<_, Option<i64>>(5)?.map(number).map(Seq).zip(row.get(6)?)),
+            },
+            era: match version < since::REMOVAL {
+                true => Era::FIRST,
+                false => Era(number(row.get(7)?)),
             },
             first: None,
             last: None,
@@ -307,8 +326,9 @@ struct Rows {
 }
 
 impl Rows {
-    fn of(sealed: Sealed, key: Option<&DataKey>, checked: &mut Checked) -> Rows {
-        let records = key.filter(|key| sealed.with == Some(key.id()) && sealed.rekey.is_none()).map(DataKey::records);
+    fn of(sealed: Sealed, salt: &LogSalt, key: Option<&DataKey>, checked: &mut Checked) -> Rows {
+        let key = key.filter(|key| sealed.with == Some(key.id()) && sealed.rekey.is_none());
+        let records = key.map(|key| key.records(salt));
         if sealed.rekey.is_some() {
             let text =
                 "a change of its data key was cut short; the same 'racerd rekey' goes on, and no server starts before";
@@ -375,18 +395,21 @@ fn messages(
     };
     let mut statement = conn.prepare(sql)?;
     let mut rows = statement.query([])?;
-    let mut strange = None;
+    let (mut strange, mut old_format) = (None, 0);
     while let Some(row) = rows.next()? {
         let (id, at): (i64, i64) = (row.get(0)?, row.get(1)?);
         if id == SCRATCH {
             continue;
         }
         checked.messages += 1;
+        old_format += u64::from(
+            row.get_ref(2)?.as_bytes().is_ok_and(<[u8]>::is_empty) && is_of_old_format(bytes(row.get_ref(3)?)),
+        );
         match rooms.get_mut(&room_of(id)) {
             Some(room) => {
                 room.take(seq_of(id), at);
                 let member = row.get_ref(4)?.as_i64_or_null().unwrap_or(Some(-1)).map(number);
-                let place = message_place(&room.name, seq_of(id), WallMillis(number(at)), member);
+                let place = message_place((&room.name, room.era), seq_of(id), WallMillis(number(at)), member);
                 if let Some(what) = how.fault(&place, bytes(row.get_ref(2)?), bytes(row.get_ref(3)?)) {
                     checked.fault(format!("room {}: message {} {what}", room.name, seq_of(id).0));
                 }
@@ -406,6 +429,13 @@ fn messages(
         if let Some(room) = rooms.get(id) {
             room.judge(checked);
         }
+    }
+    if old_format > 0 {
+        checked.remarks.push(format!(
+            "{} sealed as racerd 0.3 and before did it, so that another database with the same data key could hold them, too; \
+             'racerd rekey' seals them anew, also with the same key",
+            counted(old_format, "message")
+        ));
     }
     Ok(())
 }

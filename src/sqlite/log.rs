@@ -184,10 +184,10 @@ impl Shared {
             fold_limits: FoldLimits::USUAL,
             damaged: self.damaged.clone(),
             running_before: begun.running,
-            sealing: options.data_key.as_ref().map(sealing::Sealing::new),
+            sealing: options.data_key.as_ref().map(|key| sealing::Sealing::new(key, &begun.log_salt)),
             sealed_body: options.sealed_body,
         };
-        let records = options.data_key.as_ref().map(DataKey::records);
+        let records = options.data_key.as_ref().map(|key| key.records(&begun.log_salt));
         let due = begun.scrubbed.map_or(0, |then| (then + scrub::PERIOD).saturating_sub(begun.running));
         let begin = Instant::now() + self.timing.scrub.max(Duration::from_secs(due.min(scrub::PERIOD)));
         let scrub = Scrub::new(options.scrub_rate, begin, self.timing.retry);

@@ -16,7 +16,7 @@ use super::schema::{self, Begun, Run, Sealed, VERSION};
 use super::start_check::{self, Found, LOOK_FOR, Noted, SAMPLE_FOR};
 use super::wal::Wal;
 use super::{retention, scrub};
-use crate::crypto::at_rest::{DataKey, KeyId};
+use crate::crypto::at_rest::{DataKey, KeyId, LogSalt};
 use crate::sqlite::{OpenError, StoreOptions};
 use crate::store::new_epoch;
 use crate::types::{Durability, PageSize};
@@ -107,6 +107,7 @@ pub(super) fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock)
         boot: &options.boot_id,
         fresh: &fresh.0,
         new_token_salt: options.new_token_salt,
+        new_log_salt: LogSalt(options.new_log_salt),
         data_key: options.data_key.as_ref(),
         lost,
     };
@@ -190,7 +191,8 @@ fn check_damage(
         Found::Well => {}
         Found::ShortTimeUp => {
             let seed = u64::from_le_bytes(options.new_epoch);
-            let records = options.data_key.as_ref().map(DataKey::records);
+            let salt = schema::known_salt(writer).map_err(failed(files, "read"))?;
+            let records = options.data_key.as_ref().map(|key| key.records(&salt));
             let sample = scrub::sample(writer, records.as_ref(), seed, Instant::now() + SAMPLE_FOR);
             if let Some(what) = sample.map_err(failed(files, "read"))? {
                 return Err(OpenError::damaged(&files.database, what));

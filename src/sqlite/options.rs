@@ -25,6 +25,8 @@ pub struct StoreOptions {
     pub new_epoch: [u8; 8],
     /// Random bytes for the session token key, should the log have none yet.
     pub new_token_salt: [u8; 32],
+    /// Random bytes for the salt of the key of sealed rows, should the log have none yet.
+    pub new_log_salt: [u8; 16],
     /// Returns the digest of a stored body if it is encrypted. For messages older than the index of these digests.
     pub sealed_body: fn(&str) -> Option<Digest>,
     /// The kernel's boot id; empty if unknown, which counts as a different boot each time.
@@ -55,6 +57,7 @@ impl StoreOptions {
             data_key: None,
             new_epoch: [0x1a; 8],
             new_token_salt: [0x3c; 32],
+            new_log_salt: [0x4d; 16],
             sealed_body: |_| None,
             boot_id: "this-boot".to_owned(),
         }

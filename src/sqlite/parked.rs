@@ -222,6 +222,7 @@ mod tests {
     use super::super::schema::migrate;
     use super::*;
     use crate::crypto::at_rest::DataKey;
+    use crate::crypto::at_rest::LogSalt;
     use crate::store::samples;
 
     fn parked(n: u8) -> Parked {
@@ -302,7 +303,7 @@ mod tests {
             let sql = "SELECT sum(96 + length(CAST(name AS BLOB)) + length(rooms)) FROM parked";
             number(conn.query_row(sql, [], |row| row.get(0)).unwrap())
         };
-        let mut sealing = Sealing::new(&DataKey::new([1; 32]));
+        let mut sealing = Sealing::new(&DataKey::new([1; 32]), &LogSalt([2; 16]));
         for n in 0..500 {
             let of = if n % 50 == 9 { &rooms[..] } else { &[] };
             let sealing = (n % 3 == 0).then_some(&mut sealing);

@@ -146,7 +146,9 @@ fn look_up(
     let lost = |why: String| Ok((None, Some(Why::Damage(why))));
     let Some(id) = message_id(ends.room, seq) else { return lost("it is missing".to_owned()) };
     let found = conn.prepare_cached("SELECT id, at, member, name, body FROM messages WHERE id = ?1").and_then(
-        |mut statement| statement.query_row([id], |row| reader::message_of(&read.room, row, records)).optional(),
+        |mut statement| {
+            statement.query_row([id], |row| reader::message_of(&read.room, ends.era, row, records)).optional()
+        },
     );
     match found {
         Ok(Some((message, why))) => Ok((Some(message), why.map(Why::Sealed))),

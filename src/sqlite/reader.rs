@@ -188,7 +188,7 @@ fn page_of(
             page.more = true;
             break;
         }
-        let (message, why) = message_of(&read.room, row, records)?;
+        let (message, why) = message_of(&read.room, ends.era, row, records)?;
         let bytes = message.body.len();
         if bytes > left && !page.messages.is_empty() {
             page.more = true;
@@ -237,11 +237,12 @@ const FALLING: &str = "SELECT id, at, member, name, body FROM messages
 /// sealed message does not open, also returns the reason.
 pub(super) fn message_of(
     room: &RoomId,
+    era: Era,
     row: &Row,
     records: Option<&RecordKey>,
 ) -> rusqlite::Result<(Message, Option<Unreadable>)> {
     match records {
-        Some(records) => sealed_message(room, row, records),
+        Some(records) => sealed_message(room, era, row, records),
         None => Ok((message(room, row)?, None)),
     }
 }
@@ -249,6 +250,7 @@ pub(super) fn message_of(
 /// Reads a message of a sealed database. A row that does not open keeps its place: a gap in a room would be permanent.
 pub(super) fn sealed_message(
     room: &RoomId,
+    era: Era,
     row: &Row,
     records: &RecordKey,
 ) -> rusqlite::Result<(Message, Option<Unreadable>)> {
@@ -256,7 +258,7 @@ pub(super) fn sealed_message(
     let at = WallMillis(number(row.get_ref(1)?.as_i64().unwrap_or(-1)));
     let member = row.get_ref(2)?.as_i64_or_null().unwrap_or(Some(-1)).map(number);
     let seq = seq_of(row.get(0)?);
-    let place = sealing::message_place(room.as_str(), seq, at, member);
+    let place = sealing::message_place((room.as_str(), era), seq, at, member);
     // A row with a name in the clear was not sealed.
     let opened = match (row.get_ref(3)?.as_bytes(), row.get_ref(4)?.as_bytes()) {
         (Ok([]), Ok(record)) => sealing::open_message(records, &place, record),

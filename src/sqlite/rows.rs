@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::schema::number;
-use crate::types::WallMillis;
+use crate::types::{Era, WallMillis};
 
 /// A message's row, sealed or plain.
 pub(super) struct Row {
@@ -36,7 +36,9 @@ pub(super) fn read(conn: &Connection, after: i64, max: usize, max_bytes: usize) 
     Ok(found)
 }
 
-/// Returns the name of a room; `None` if its row is lost.
-pub(super) fn room_name(conn: &Connection, room: i64) -> rusqlite::Result<Option<String>> {
-    conn.prepare_cached("SELECT name FROM rooms WHERE id = ?1")?.query_row([room], |row| row.get(0)).optional()
+/// Returns the name of a room, and which of that name it is; `None` if its row is lost.
+pub(super) fn room_name(conn: &Connection, room: i64) -> rusqlite::Result<Option<(String, Era)>> {
+    conn.prepare_cached("SELECT name, era FROM rooms WHERE id = ?1")?
+        .query_row([room], |row| Ok((row.get(0)?, Era(number(row.get(1)?)))))
+        .optional()
 }

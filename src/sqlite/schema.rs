@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use rusqlite::ffi::{self, SQLITE_CORRUPT};
 use rusqlite::types::Type;
-use rusqlite::{Connection, Error, OptionalExtension as _, params};
+use rusqlite::{Connection, Error, OptionalExtension as _, Row, params};
 
 use super::damage::LONGEST_TOLD;
-use crate::crypto::at_rest::{DataKey, KeyId, plain_tokens};
+use crate::crypto::at_rest::{DataKey, KeyId, LogSalt, plain_tokens};
 use crate::types::{Durability, Epoch, Seq, WallMillis, harmless_start};
 
 /// Marks a file as racerd's ("racr"), <https://www.sqlite.org/pragma.html#pragma_application_id>.
@@ -148,10 +148,16 @@ const MIGRATIONS: &[&str] = &[
     -- that of before this column, token_key or one derived from the data key without a salt.
     ALTER TABLE meta ADD COLUMN token_salt BLOB;
 ",
+    "
+    -- What the key of sealed rows is derived with, beside the data key (LogSalt). The same in a table of its own, so that
+    -- it outlives the loss of a page.
+    ALTER TABLE meta ADD COLUMN log_salt BLOB;
+    CREATE TABLE log_salt (id INTEGER PRIMARY KEY, salt BLOB NOT NULL);
+",
 ];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 11;
+pub const VERSION: i32 = 12;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
@@ -163,7 +169,7 @@ pub(super) mod since {
     pub const FOLDS: i32 = 7;
     /// `rooms.oldest` and `rooms.oldest_at`.
     pub const OLDEST: i32 = 8;
-    /// `free_rooms`.
+    /// `free_rooms`, and `rooms.era`.
     pub const REMOVAL: i32 = 9;
 }
 
@@ -223,6 +229,8 @@ pub(super) struct Run<'a> {
     pub fresh: &'a str,
     /// A new salt for the key of session tokens, used if there is none.
     pub new_token_salt: [u8; 32],
+    /// A new salt for the key of sealed rows, used if there is none.
+    pub new_log_salt: LogSalt,
     /// `None` if rows are not sealed.
     pub data_key: Option<&'a DataKey>,
     /// Whether something is known to be lost: the epoch ends then.
@@ -234,6 +242,7 @@ pub(super) struct Run<'a> {
 pub(super) struct Begun {
     pub epoch: Epoch,
     pub token_key: [u8; 32],
+    pub log_salt: LogSalt,
     /// Seconds that racerd had run on this log before.
     pub running: u64,
     /// The running seconds when a background check last completed; `None` if none ever did.
@@ -282,11 +291,87 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
              key_id = excluded.key_id, rekey = NULL, damage = NULL, scrubbed = excluded.scrubbed",
         params![epoch, run.boot, run.durability.as_str(), running, stored, salt, key_id, scrubbed],
     )?;
+    let log_salt = keep_log_salt(&transaction, run.new_log_salt)?;
     // Deletes the leftover of an interrupted probe.
     transaction.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])?;
     transaction.commit()?;
     let token_key = tokens.key(run.data_key);
-    Ok(Begun { epoch: Epoch(epoch.into()), token_key, running: number(running), scrubbed: scrubbed.map(number) })
+    Ok(Begun {
+        epoch: Epoch(epoch.into()),
+        token_key,
+        log_salt,
+        running: number(running),
+        scrubbed: scrubbed.map(number),
+    })
+}
+
+/// The salt of a database, as it is found.
+pub(super) enum FoundSalt {
+    /// There never was one: nothing is sealed with any.
+    None,
+    Is(LogSalt),
+    /// What is stored is none.
+    Damaged,
+}
+
+/// Looks for the salt of a database of any version, in both its places. Returns what was found, and whether both places
+/// agree.
+pub(super) fn log_salt(conn: &Connection) -> rusqlite::Result<(FoundSalt, bool)> {
+    if !has(conn, "log_salt")? {
+        return Ok((FoundSalt::None, true));
+    }
+    let read = |sql: &str| -> rusqlite::Result<Option<Vec<u8>>> {
+        // A value of another type is damaged.
+        let bytes = |row: &Row<'_>| Ok(row.get_ref(0)?.as_blob_or_null().unwrap_or(Some(b"")).map(<[u8]>::to_vec));
+        Ok(conn.query_row(sql, [], bytes).optional()?.flatten())
+    };
+    let (one, other) =
+        (read("SELECT log_salt FROM meta WHERE id = 1")?, read("SELECT salt FROM log_salt WHERE id = 1")?);
+    let salt = |bytes: &Option<Vec<u8>>| bytes.as_deref().and_then(LogSalt::from_bytes);
+    let found = match (salt(&one).or_else(|| salt(&other)), one.is_none() && other.is_none()) {
+        (Some(salt), _) => FoundSalt::Is(salt),
+        (None, true) => FoundSalt::None,
+        (None, false) => FoundSalt::Damaged,
+    };
+    Ok((found, one == other))
+}
+
+/// Returns the salt of a database for reading; where none is known, one with which nothing is sealed.
+pub(super) fn known_salt(conn: &Connection) -> rusqlite::Result<LogSalt> {
+    Ok(match log_salt(conn)?.0 {
+        FoundSalt::Is(salt) => salt,
+        FoundSalt::None | FoundSalt::Damaged => LogSalt([0; 16]),
+    })
+}
+
+/// Returns the salt of a database, and stores it in both its places, where it is not; `new` if there never was one.
+///
+/// # Errors
+/// It is lost, and something may be sealed with it.
+pub(super) fn keep_log_salt(conn: &Connection, new: LogSalt) -> rusqlite::Result<LogSalt> {
+    let (salt, is_stored) = match log_salt(conn)? {
+        (FoundSalt::Is(salt), agree) => (salt, agree),
+        (FoundSalt::None, _) => (new, false),
+        (FoundSalt::Damaged, _) => {
+            let key: Option<Vec<u8>> = conn.query_row("SELECT key_id FROM meta WHERE id = 1", [], |row| row.get(0))?;
+            if key.is_some() {
+                let text = String::from("the salt of what is sealed is damaged in both its places");
+                return Err(Error::SqliteFailure(ffi::Error::new(SQLITE_CORRUPT), Some(text)));
+            }
+            (new, false)
+        }
+    };
+    if !is_stored {
+        put_log_salt(conn, salt)?;
+    }
+    Ok(salt)
+}
+
+/// Stores the salt of a database in both its places, if there is a row about the log as a whole.
+pub(super) fn put_log_salt(conn: &Connection, salt: LogSalt) -> rusqlite::Result<()> {
+    let bytes = salt.to_bytes();
+    conn.execute("UPDATE meta SET log_salt = ?1 WHERE id = 1", [bytes])?;
+    conn.execute("INSERT OR REPLACE INTO log_salt (id, salt) VALUES (1, ?1)", [bytes]).map(drop)
 }
 
 /// What the key of session tokens is made of.
@@ -589,8 +674,8 @@ mod tests {
     use crate::types::Digest;
 
     fn run(durability: Durability, boot: &'static str, fresh: &'static str) -> Run<'static> {
-        let new_token_salt = [fresh.len() as u8; 32];
-        Run { durability, boot, fresh, new_token_salt, data_key: None, lost: false }
+        let (new_token_salt, new_log_salt) = ([fresh.len() as u8; 32], LogSalt([fresh.len() as u8; 16]));
+        Run { durability, boot, fresh, new_token_salt, new_log_salt, data_key: None, lost: false }
     }
 
     #[test]
@@ -635,7 +720,7 @@ mod tests {
     /// What is stored in the schema of a file is the very text, comments and all, and a file is held against it.
     #[test]
     fn a_step_is_never_changed_once_files_have_it() {
-        const DIGESTS: [&str; 11] = [
+        const DIGESTS: [&str; 12] = [
             "ae5d5a98cc1574a4040396cc8df865d8",
             "582bf479724c6283f37013ba6b761caf",
             "04e567480ddebbf40cf1705a6af022a5",
@@ -647,6 +732,7 @@ mod tests {
             "d5fca00a8557ae1362528a1064268ac0",
             "65a384d01fa89011917d017828b6683b",
             "0fd34f00f37a27713e09374b2b9f492b",
+            "5b9280e0ef34ce45828fa3cf69d543e6",
         ];
         let digest = |step: &&str| Digest::of(step.as_bytes()).0.iter().map(|byte| format!("{byte:02x}")).collect();
         let digests: Vec<String> = MIGRATIONS.iter().map(digest).collect();

@@ -13,10 +13,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 use super::damage::is_damage;
 use super::fold;
 use super::reader;
+use super::rows;
 use super::schema::{SCRATCH, last_room, number, room_of, seq_of};
 use crate::crypto::at_rest::RecordKey;
 use crate::random::SplitMix64;
-use crate::types::{RoomId, Seq};
+use crate::types::{Era, RoomId, Seq};
 
 /// Interval between two checks, in running seconds: a week.
 pub(super) const PERIOD: u64 = 7 * 24 * 3_600;
@@ -42,7 +43,7 @@ struct Walk {
     sql: &'static str,
 }
 
-const WALKS: [Walk; 18] = [
+const WALKS: [Walk; 19] = [
     Walk { tree: "meta", keys: 1, is_text: false, sql: "SELECT id, * FROM meta WHERE id > ?1 ORDER BY id LIMIT ?2" },
     Walk {
         tree: "rooms",
@@ -128,6 +129,12 @@ const WALKS: [Walk; 18] = [
         keys: 1,
         is_text: false,
         sql: "SELECT session FROM parked WHERE session > ?1 ORDER BY session LIMIT ?2",
+    },
+    Walk {
+        tree: "log_salt",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT id, salt FROM log_salt WHERE id > ?1 ORDER BY id LIMIT ?2",
     },
     Walk {
         tree: "sealed_bodies",
@@ -306,7 +313,7 @@ fn size(value: ValueRef<'_>) -> u64 {
 
 /// Checks the messages of one piece, read in one transaction: seqs must be contiguous in each room.
 struct Messages {
-    room: Option<(i64, RoomId)>,
+    room: Option<(i64, RoomId, Era)>,
     last: Option<i64>,
 }
 
@@ -318,24 +325,21 @@ impl Messages {
         }
         let wrong = |what: String| Wrong { what, damage: true };
         let (number_of_room, seq) = (room_of(id), seq_of(id));
-        if self.room.as_ref().is_none_or(|(known, _)| *known != number_of_room) {
-            let name: Option<String> = conn
-                .prepare_cached("SELECT name FROM rooms WHERE id = ?1")?
-                .query_row([number_of_room], |row| row.get(0))
-                .optional()?;
-            let name = name.as_deref().and_then(RoomId::parse);
-            let name = name.ok_or_else(|| wrong(format!("message {} is of no room that exists", number(id))))?;
-            self.room = Some((number_of_room, name));
+        if self.room.as_ref().is_none_or(|(known, ..)| *known != number_of_room) {
+            let found = rows::room_name(conn, number_of_room)?;
+            let found = found.and_then(|(name, era)| Some((number_of_room, RoomId::parse(&name)?, era)));
+            let found = found.ok_or_else(|| wrong(format!("message {} is of no room that exists", number(id))))?;
+            self.room = Some(found);
             self.last = None;
         }
-        let Some((_, room)) = &self.room else { return Ok(()) };
+        let Some((_, room, era)) = &self.room else { return Ok(()) };
         if self.last.is_some_and(|last| last + 1 != id) {
             return Err(wrong(format!("messages of room {room} before {} are missing", seq.0)));
         }
         self.last = Some(id);
         let because = |what: String| wrong(format!("message {} of room {room} {what}", seq.0));
         match records {
-            Some(records) => match reader::sealed_message(room, row, records)? {
+            Some(records) => match reader::sealed_message(room, *era, row, records)? {
                 (_, None) => Ok(()),
                 (_, Some(why)) => Err(because(format!("cannot be read: {why}"))),
             },

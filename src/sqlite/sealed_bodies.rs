@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::rows::{self, Row};
 use super::schema::{last_id, room_of, seq_of};
 use super::sealing::{Sealing, message_place, open_parts};
-use crate::types::{Digest, Seq};
+use crate::types::{Digest, Era, Seq};
 
 /// Maximum number of messages in one step ...
 const ROWS: usize = 500;
@@ -76,7 +76,7 @@ impl Filling {
         let rows = rows::read(conn, after, ROWS, BYTES)?;
         let upto = rows.last().map_or(i64::MAX, |row| row.id);
         let mut found = Vec::new();
-        let mut room = (0, String::new());
+        let mut room = (0, Default::default());
         for row in &rows {
             if room.0 != room_of(row.id) {
                 room = (room_of(row.id), rows::room_name(conn, room_of(row.id))?.unwrap_or_default());
@@ -101,9 +101,14 @@ impl Filling {
 }
 
 /// Returns the digest of a message as stored in the index; `None` if the message is not encrypted, or unreadable.
-fn digest_of(row: &Row, room: &str, sealing: Option<&Sealing>, digest: fn(&str) -> Option<Digest>) -> Option<Digest> {
+fn digest_of(
+    row: &Row,
+    (name, era): &(String, Era),
+    sealing: Option<&Sealing>,
+    digest: fn(&str) -> Option<Digest>,
+) -> Option<Digest> {
     let Some(sealing) = sealing else { return digest(str::from_utf8(&row.body).ok()?) };
-    let place = message_place(room, seq_of(row.id), row.at, row.member);
+    let place = message_place((name, *era), seq_of(row.id), row.at, row.member);
     let (_, body) = open_parts(sealing.records(), &place, &row.body).ok()?;
     digest(str::from_utf8(&body).ok()?).map(|digest| sealing.sealed_body(room_of(row.id), digest))
 }

@@ -7,9 +7,9 @@
 use rusqlite::Error;
 
 use super::parked;
-use crate::crypto::at_rest::{DataKey, KeyId, KeyedHashes, NONCE, Place, RecordKey, Unreadable};
+use crate::crypto::at_rest::{DataKey, KeyId, KeyedHashes, LogSalt, NONCE, Place, RecordKey, Unreadable};
 use crate::store::{Parked, Scope, ScopedKey};
-use crate::types::{Body, Digest, IdempotencyKey, MemberId, Name, Seq, SessionId, WallMillis};
+use crate::types::{Body, Digest, Era, IdempotencyKey, MemberId, Name, Seq, SessionId, WallMillis};
 
 /// Number of nonces drawn with one system call.
 const DRAWN: usize = 64;
@@ -25,9 +25,9 @@ pub(super) struct Sealing {
 }
 
 impl Sealing {
-    pub fn new(key: &DataKey) -> Sealing {
+    pub fn new(key: &DataKey, salt: &LogSalt) -> Sealing {
         Sealing {
-            records: key.records(),
+            records: key.records(salt),
             hashes: key.hashes(),
             nonces: Box::new([[0; NONCE]; DRAWN]),
             left: 0,
@@ -100,10 +100,7 @@ impl Sealing {
     fn nonce(&mut self) -> rusqlite::Result<[u8; NONCE]> {
         if self.left == 0 {
             let nonces = self.nonces.as_flattened_mut();
-            getrandom::fill(nonces).map_err(|error| {
-                let text = format!("the system has no randomness: {error}");
-                Error::ToSqlConversionFailure(std::io::Error::other(text).into())
-            })?;
+            getrandom::fill(nonces).map_err(no_randomness)?;
             self.left = DRAWN;
         }
         self.left -= 1;
@@ -112,9 +109,24 @@ impl Sealing {
     }
 }
 
+/// Returns a salt for a database that has none.
+///
+/// # Errors
+/// The system provides no random bytes.
+pub(super) fn new_salt() -> rusqlite::Result<LogSalt> {
+    let mut salt = LogSalt([0; 16]);
+    getrandom::fill(&mut salt.0).map_err(no_randomness)?;
+    Ok(salt)
+}
+
+fn no_randomness(error: getrandom::Error) -> Error {
+    let text = format!("the system has no randomness: {error}");
+    Error::ToSqlConversionFailure(std::io::Error::other(text).into())
+}
+
 /// Returns the place that a message's record is bound to.
-pub(super) fn message_place(room: &str, seq: Seq, at: WallMillis, member: Option<u64>) -> Place<'_> {
-    Place::Message { room, seq, at, member }
+pub(super) fn message_place((room, era): (&str, Era), seq: Seq, at: WallMillis, member: Option<u64>) -> Place<'_> {
+    Place::Message { room, era: era.0, seq, at, member }
 }
 
 /// Returns the name and the body in a message's record.
@@ -169,20 +181,25 @@ mod tests {
     use super::*;
     use crate::types::RoomId;
 
+    const SALT: LogSalt = LogSalt([6; 16]);
+
     #[test]
     fn rows_come_back() {
         let key = DataKey::new([1; 32]);
-        let mut sealing = Sealing::new(&key);
-        let place = message_place("lobby", Seq(3), WallMillis(4), Some(5));
+        let mut sealing = Sealing::new(&key, &SALT);
+        let place = message_place(("lobby", Era(2)), Seq(3), WallMillis(4), Some(5));
         for (name, body) in [("bob", "\"hello\""), (&"😀".repeat(32), "null"), ("x", "")] {
             let record = sealing.message(&place, name.as_bytes(), body.as_bytes()).unwrap().to_vec();
-            let (found, text) = open_parts(&key.records(), &place, &record).unwrap();
+            let (found, text) = open_parts(&key.records(&SALT), &place, &record).unwrap();
             assert_eq!((found.as_slice(), text.as_slice()), (name.as_bytes(), body.as_bytes()));
-            assert_eq!(open_message(&key.records(), &place, &record).unwrap().0.as_str(), name);
+            assert_eq!(open_message(&key.records(&SALT), &place, &record).unwrap().0.as_str(), name);
         }
         let senseless = sealing.message(&place, b"\xff", b"\xfe").unwrap().to_vec();
-        assert!(open_message(&key.records(), &place, &senseless).is_err());
-        assert!(open_parts(&key.records(), &place, &senseless).is_ok(), "what was damaged before is kept as it was");
+        assert!(open_message(&key.records(&SALT), &place, &senseless).is_err());
+        assert!(
+            open_parts(&key.records(&SALT), &place, &senseless).is_ok(),
+            "what was damaged before is kept as it was"
+        );
         let parked = Parked {
             session: SessionId([1; 16]),
             member: MemberId::from_random(7),
@@ -191,13 +208,13 @@ mod tests {
             rooms: vec![(RoomId::parse("a").unwrap(), Seq(1)), (RoomId::parse("b").unwrap(), Seq(2))],
         };
         let record = sealing.parked(&parked, 6).unwrap().to_vec();
-        assert_eq!(open_parked(&key.records(), parked.session, 6, &record), Some(parked.clone()));
-        assert_eq!(open_parked(&key.records(), parked.session, 7, &record), None);
+        assert_eq!(open_parked(&key.records(&SALT), parked.session, 6, &record), Some(parked.clone()));
+        assert_eq!(open_parked(&key.records(&SALT), parked.session, 7, &record), None);
     }
 
     #[test]
     fn no_nonce_comes_twice() {
-        let mut sealing = Sealing::new(&DataKey::new([1; 32]));
+        let mut sealing = Sealing::new(&DataKey::new([1; 32]), &SALT);
         let nonces: std::collections::BTreeSet<[u8; NONCE]> =
             (0..3 * DRAWN).map(|_| sealing.nonce().unwrap()).collect();
         assert_eq!(nonces.len(), 3 * DRAWN);

@@ -218,7 +218,7 @@ impl WriterLoop {
     /// Tells that something of a room is damaged. See [`WriterLoop::tell_of_damage`].
     pub fn tell_of_room(&mut self, what: &str, room: i64, error: &rusqlite::Error) {
         let name = rows::room_name(&self.parts.conn, room).ok().flatten();
-        let name = name.unwrap_or_else(|| format!("number {room}"));
+        let name = name.map_or_else(|| format!("number {room}"), |(name, _)| name);
         self.tell_of_damage(&format!("{what} of room {name}"), error);
     }
 

@@ -60,7 +60,8 @@ impl Written {
     fn as_of(&self, version: i32) -> Older {
         let older = Older { folder: TempDir::new(), version, key: self.key.clone() };
         fs::copy(self.folder.path().join("racerd.db"), older.data()).unwrap();
-        older.change(&older::back_to(version));
+        let key = self.key.as_ref().map(|file| DataKey::parse(&fs::read(file).unwrap()).unwrap());
+        older::take_back(&Connection::open(older.data()).unwrap(), version, key.as_ref());
         older
     }
 }

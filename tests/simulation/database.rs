@@ -73,6 +73,7 @@ impl Database {
     pub fn open(&mut self, now: Now, random: &mut Random) -> Checked {
         self.options.new_epoch = random.array();
         self.options.new_token_salt = random.array();
+        self.options.new_log_salt = random.array();
         self.clock = SetClock::default();
         self.clock.set(now.mono, now.wall);
         (self.began, self.committed) = (now.mono.0, now.mono.0);

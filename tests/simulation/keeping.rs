@@ -90,6 +90,7 @@ impl Keeping {
             data_key: self.key.map(DataKey::new),
             new_epoch: random.array(),
             new_token_salt: random.array(),
+            new_log_salt: random.array(),
             sealed_body: encrypted::of_stored,
             boot_id: String::new(),
         }

@@ -43,6 +43,7 @@ impl Running {
             scrub_rate: 0,
             data_key: None,
             new_epoch: [1; 8],
+            new_log_salt: [0; 16],
             new_token_salt: [1; 32],
             sealed_body: crate::protocol::encrypted::of_stored,
             boot_id: String::new(),

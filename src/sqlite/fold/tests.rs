@@ -11,7 +11,7 @@ use super::super::parked::Parking;
 use super::super::schema::{migrate, number};
 use super::super::sealing::Sealing;
 use super::{Position, Which};
-use crate::crypto::at_rest::DataKey;
+use crate::crypto::at_rest::{DataKey, LogSalt};
 use crate::sqlite::schema::Sealed;
 use crate::store::idempotency::{WINDOW, Window};
 use crate::store::samples::{ALICE, BOB, append};
@@ -126,6 +126,7 @@ impl Log {
         migrate(&conn).unwrap();
         let sealed = Sealed { with: data_key.as_ref().map(DataKey::id), rekey: None };
         crate::sqlite::schema::put_sealed(&conn, sealed).unwrap();
+        crate::sqlite::schema::put_log_salt(&conn, LogSalt([2; 16])).unwrap();
         // Makes one body fail.
         conn.execute_batch(
             "CREATE TEMP TRIGGER fails BEFORE INSERT ON messages WHEN NEW.at = 666
@@ -193,7 +194,7 @@ impl Log {
 }
 
 fn batches(key: Option<&DataKey>) -> Batches {
-    Batches::new(Parking::new(10, 1_000), key.map(Sealing::new))
+    Batches::new(Parking::new(10, 1_000), key.map(|key| Sealing::new(key, &LogSalt([2; 16]))))
 }
 
 fn run(steps: Vec<Step>, data_key: Option<DataKey>) {

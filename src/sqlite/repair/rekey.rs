@@ -18,20 +18,20 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::copying::Progress;
-use crate::crypto::at_rest::{DataKey, KeyId, RecordKey, sealed_with};
+use crate::crypto::at_rest::{DataKey, KeyId, LogSalt, RecordKey, is_of_old_format, sealed_with};
 use crate::sqlite::damage::is_damage;
 use crate::sqlite::files::{Files, refuse_side_file};
 use crate::sqlite::lock::Lock;
 use crate::sqlite::obstacle::Obstacle;
 use crate::sqlite::open::BUSY;
 use crate::sqlite::rows::{self, Row};
-use crate::sqlite::schema::{self, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
+use crate::sqlite::schema::{self, FoundSalt, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
 use crate::sqlite::sealed_bodies;
-use crate::sqlite::sealing::{Sealing, message_place, open_parts};
+use crate::sqlite::sealing::{self, Sealing, message_place, open_parts};
 use crate::sqlite::start_check::{self, Found, LOOK_FOR};
 use crate::sqlite::wal::Wal;
 use crate::sqlite::{OpenError, OperationError};
-use crate::types::Reason;
+use crate::types::{Era, Reason};
 
 /// Maximum number of rows in one transaction ...
 const ROWS: usize = 1_000;
@@ -108,8 +108,14 @@ pub fn rekey(
     let Some(sealed) = schema::sealed(&conn).map_err(failed)? else {
         return Err(Obstacle::NeverServed { path: files.database }.into());
     };
-    let rekey = Rekey::plan(&files, sealed, present, to)?;
-    let is_done = sealed.rekey.is_none() && sealed.with == rekey.outcome().to;
+    let salt = match schema::log_salt(&conn).map_err(failed)?.0 {
+        FoundSalt::Is(salt) => salt,
+        FoundSalt::None => sealing::new_salt().map_err(failed)?,
+        FoundSalt::Damaged => return Err(damaged("the salt of what is sealed".to_owned()).into()),
+    };
+    let rekey = Rekey::plan(&files, sealed, &salt, present, to)?;
+    let is_done =
+        sealed.rekey.is_none() && sealed.with == rekey.outcome().to && !has_old_format(&conn).map_err(failed)?;
     if is_done && files.wal_bytes() == 0 {
         return Err(Obstacle::HasKey { path: files.database, key: sealed.with }.into());
     }
@@ -138,6 +144,7 @@ pub fn rekey(
     if let Found::Damage(what) = start_check::look(&mut conn, &wal, "", LOOK_FOR).map_err(failed)? {
         return Err(damaged(what).into());
     }
+    schema::put_log_salt(&conn, salt).map_err(failed)?;
     // Better to fail now than after hours of work.
     empty_wal(&conn, &files).map_err(|error| error.told(failed, &files))?;
     let mut outcome = match is_done {
@@ -150,6 +157,11 @@ pub fn rekey(
         outcome.beside = files.older();
     }
     Ok(outcome)
+}
+
+/// Returns whether a message is sealed as older versions did it, or is plain.
+fn has_old_format(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.prepare("SELECT 1 FROM messages WHERE name = '' AND substr(body, 1, 1) = x'01' LIMIT 1")?.exists([])
 }
 
 /// The reason why a rekey did not finish.
@@ -196,6 +208,7 @@ impl Rekey {
     fn plan(
         files: &Files,
         sealed: Sealed,
+        salt: &LogSalt,
         present: Option<&DataKey>,
         to: Option<&DataKey>,
     ) -> Result<Rekey, OperationError> {
@@ -207,11 +220,11 @@ impl Rekey {
         let from = match sealed.with {
             None => None,
             Some(id) => match [present, to].into_iter().flatten().find(|key| key.id() == id) {
-                Some(key) => Some(key.records()),
+                Some(key) => Some(key.records(salt)),
                 None => return Err(OpenError::NoKey { path, id, given: present.map(DataKey::id) }.into()),
             },
         };
-        Ok(Rekey { from, to: to.map(Sealing::new) })
+        Ok(Rekey { from, to: to.map(|key| Sealing::new(key, salt)) })
     }
 
     fn outcome(&self) -> Rekeyed {
@@ -249,7 +262,7 @@ impl Rekey {
         let transaction = conn.unchecked_transaction()?;
         let rows = rows::read(&transaction, after, ROWS, BYTES)?;
         let mut update = transaction.prepare_cached("UPDATE messages SET name = ?2, body = ?3 WHERE id = ?1")?;
-        let mut room = (0, String::new());
+        let mut room = (0, Default::default());
         for row in &rows {
             if room.0 != room_of(row.id) {
                 // A message without a room is damage; it is sealed nevertheless, so that nothing stays readable.
@@ -275,10 +288,11 @@ impl Rekey {
         Ok(rows.last().map(|row| row.id))
     }
 
-    fn change(&mut self, row: &Row, room: &str) -> rusqlite::Result<Changed> {
-        let place = message_place(room, seq_of(row.id), row.at, row.member);
+    fn change(&mut self, row: &Row, (room, era): &(String, Era)) -> rusqlite::Result<Changed> {
+        let place = message_place((room, *era), seq_of(row.id), row.at, row.member);
         let present = sealed_with(&row.body).filter(|_| row.name.is_empty());
-        if present == self.to.as_ref().map(Sealing::key_id) {
+        let is_old = present.is_some() && is_of_old_format(&row.body);
+        if present == self.to.as_ref().map(Sealing::key_id) && !is_old {
             return Ok(Changed::Is);
         }
         let (name, body) = match (&self.from, present) {

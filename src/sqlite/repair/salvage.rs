@@ -13,7 +13,7 @@ use rusqlite::{Connection, params};
 use super::copying;
 use super::image::{Image, Page, RawRow, SIZES, Value};
 use super::sealed_salvage::SealedRows;
-use crate::crypto::at_rest::{DataKey, sealed_with};
+use crate::crypto::at_rest::{DataKey, LogSalt, sealed_with};
 use crate::sqlite::OpenError;
 use crate::sqlite::damage::is_whole;
 use crate::sqlite::files::Files;
@@ -26,7 +26,7 @@ use crate::sqlite::schema::{self, APPLICATION_ID, SCRATCH, VERSION, integer, las
 use crate::sqlite::sizes;
 use crate::sqlite::unfolded::Unfolded;
 use crate::store::idempotency::{COMMON, Window};
-use crate::types::{Cause, Name, RoomId, Seq, WallMillis, counted};
+use crate::types::{Cause, Era, Name, RoomId, Seq, WallMillis, counted};
 
 /// Maximum number of ids of rooms that are freed: a damaged one may be any number.
 const FREED: usize = 1 << 18;
@@ -256,6 +256,7 @@ impl From<rusqlite::Error> for Failed {
 #[derive(Clone, Debug, Default)]
 struct Head {
     name: Option<RoomId>,
+    era: Era,
     /// The head in its row: the keys of messages behind it may be in their rows alone.
     folded: Seq,
     seq: Seq,
@@ -294,17 +295,20 @@ impl Copy<'_> {
                 let key = if let [Blob(key)] = key { MessageKey::decode(key).map(|_| key.as_slice()) } else { None };
                 self.message(id, Stored { at: *at, member, name, body, key })
             }
-            (
-                Some(id),
-                [Null, Text(name), Integer(head), Integer(at), Integer(_)]
-                | [Null, Text(name), Integer(head), Integer(at), Integer(_), Null | Integer(_), Null | Integer(_), ..],
-            ) => {
+            (Some(id), [Null, Text(name), Integer(head), Integer(at), Integer(_), rest @ ..])
+                if matches!(rest, [] | [Null | Integer(_), Null | Integer(_), ..]) =>
+            {
                 let Some(name) = room_name(name).filter(|_| is_room(id) && is_seq(*head) && is_time(*at)) else {
                     return Ok(());
                 };
                 self.found = true;
                 let entry = self.heads.entry(id).or_default();
                 entry.name = Some(name);
+                if let [_, _, Integer(era), ..] = rest
+                    && Seq(number(*head)) >= entry.folded
+                {
+                    entry.era = Era(number(*era));
+                }
                 entry.folded = entry.folded.max(Seq(number(*head)));
                 entry.seq = entry.seq.max(Seq(number(*head)));
                 entry.at = entry.at.max(WallMillis(number(*at)));
@@ -373,10 +377,16 @@ impl Copy<'_> {
                 if let [_, key_id, rekey, ..] = rest {
                     self.sealed.log_says(key_id, rekey);
                 }
+                let salt = |value: &Value| if let Blob(bytes) = value { LogSalt::from_bytes(bytes) } else { None };
+                rest.iter().filter_map(salt).for_each(|salt| self.sealed.salt_is(salt));
                 if is_time(*running) {
                     self.found = true;
                     schema::put_meta(self.to, number(*running))?;
                 }
+                Ok(())
+            }
+            (Some(1), [Null, Blob(bytes)]) => {
+                LogSalt::from_bytes(bytes).into_iter().for_each(|salt| self.sealed.salt_is(salt));
                 Ok(())
             }
             _ => Ok(()),
@@ -436,13 +446,22 @@ impl Copy<'_> {
             };
             taken.insert(name.clone());
             self.report.rooms += 1;
-            self.sealed.drop_unreadable(self.to, id, &name)?;
+            self.sealed.drop_unreadable(self.to, id, (&name, head.era))?;
             self.to
-                .prepare_cached("INSERT INTO rooms (id, name, head, at, common, used) VALUES (?1, ?2, ?3, ?4, 0, ?5)")?
-                .execute(params![id, name.as_str(), integer(head.seq.0), integer(head.at.0), integer(running)])?;
+                .prepare_cached(
+                    "INSERT INTO rooms (id, name, head, at, common, used, era) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
+                )?
+                .execute(params![
+                    id,
+                    name.as_str(),
+                    integer(head.seq.0),
+                    integer(head.at.0),
+                    integer(running),
+                    integer(head.era.0)
+                ])?;
             self.count_common(id)?;
             self.fold(id, &head)?;
-            if let Some(shift) = self.close_holes(id, head.seq, &name)? {
+            if let Some(shift) = self.close_holes(id, head.seq, (&name, head.era))? {
                 self.move_keys(id, &shift)?;
                 moved.insert(name.clone(), shift);
             }
@@ -499,7 +518,7 @@ impl Copy<'_> {
 
     /// Closes the holes in a room, if there are any: moves its messages up to each other and to its head, the newest
     /// first.
-    fn close_holes(&mut self, room: i64, head: Seq, name: &RoomId) -> Result<Option<Moved>, Failed> {
+    fn close_holes(&mut self, room: i64, head: Seq, (name, era): (&RoomId, Era)) -> Result<Option<Moved>, Failed> {
         let range = [last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))];
         let (count, oldest): (i64, Option<i64>) = self
             .to
@@ -523,7 +542,7 @@ impl Copy<'_> {
         for (place, seq) in shift.seqs.iter().enumerate().rev() {
             let (Some(from), Some(to)) = (message_id(room, *seq), message_id(room, shift.at(place))) else { continue };
             if from != to {
-                self.sealed.move_message(self.to, name, from, to)?;
+                self.sealed.move_message(self.to, (name, era), from, to)?;
             }
         }
         Ok(Some(shift))

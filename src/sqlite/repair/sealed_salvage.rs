@@ -7,16 +7,18 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::image::Value;
 use super::salvage::{Failed, Moved};
-use crate::crypto::at_rest::{DataKey, KeyId};
+use crate::crypto::at_rest::{DataKey, KeyId, LogSalt};
 use crate::sqlite::schema::{self, Sealed, integer, last_id, number, seq_of};
 use crate::sqlite::sealing::{Sealing, message_place, open_parked, open_parts};
-use crate::types::{RoomId, Seq, SessionId, WallMillis};
+use crate::types::{Era, RoomId, Seq, SessionId, WallMillis};
 
 /// The facts known about how the rows are sealed.
 pub(super) struct SealedRows {
     key: Option<DataKey>,
     /// How rows are sealed according to the log's own row, if that was found.
     log: Option<Sealed>,
+    /// The salt of what is sealed, as far as it was found.
+    salt: Option<LogSalt>,
     /// Number of sealed rows found, by the key id that they state.
     seen: BTreeMap<KeyId, u64>,
     /// Opens and seals rows, once it is known that the key is theirs.
@@ -25,7 +27,7 @@ pub(super) struct SealedRows {
 
 impl SealedRows {
     pub fn new(key: Option<&DataKey>) -> SealedRows {
-        SealedRows { key: key.cloned(), log: None, seen: BTreeMap::new(), sealing: None }
+        SealedRows { key: key.cloned(), log: None, salt: None, seen: BTreeMap::new(), sealing: None }
     }
 
     /// Records how rows are sealed according to the log's own row.
@@ -34,6 +36,11 @@ impl SealedRows {
         let with = if let Value::Blob(bytes) = key_id { id(bytes) } else { None };
         let rekey = if let Value::Blob(bytes) = rekey { Some(id(bytes)) } else { None };
         self.log = Some(Sealed { with, rekey });
+    }
+
+    /// Records a salt that was found.
+    pub fn salt_is(&mut self, salt: LogSalt) {
+        self.salt = Some(salt);
     }
 
     /// Counts a sealed row that states this key id.
@@ -49,10 +56,14 @@ impl SealedRows {
             return Ok(());
         }
         schema::put_sealed(to, sealed)?;
+        if let Some(salt) = self.salt {
+            schema::put_log_salt(to, salt)?;
+        }
+        let salt = self.salt.unwrap_or(LogSalt([0; 16]));
         let Some(id) = sealed.with.filter(|_| sealed.rekey.is_none()) else { return Ok(()) };
         to.execute("DELETE FROM messages WHERE name <> ''", [])?;
         match &self.key {
-            Some(key) if key.id() == id => self.sealing = Some(Sealing::new(key)),
+            Some(key) if key.id() == id => self.sealing = Some(Sealing::new(key, &salt)),
             Some(key) => {
                 let given = key.id();
                 return Err(Failed::Key(format!("it is sealed with the data key {id}, and the given one is {given}")));
@@ -63,7 +74,7 @@ impl SealedRows {
     }
 
     /// Deletes the messages of a room that do not open, if there is a key.
-    pub fn drop_unreadable(&self, to: &Connection, room: i64, name: &RoomId) -> rusqlite::Result<()> {
+    pub fn drop_unreadable(&self, to: &Connection, room: i64, (name, era): (&RoomId, Era)) -> rusqlite::Result<()> {
         let Some(sealing) = &self.sealing else { return Ok(()) };
         let range = [last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))];
         let mut gone: Vec<i64> = Vec::new();
@@ -74,7 +85,7 @@ impl SealedRows {
             while let Some(row) = rows.next()? {
                 let (id, at): (i64, i64) = (row.get(0)?, row.get(1)?);
                 let member = row.get::<_, Option<i64>>(2)?.map(number);
-                let place = message_place(name.as_str(), seq_of(id), WallMillis(number(at)), member);
+                let place = message_place((name.as_str(), era), seq_of(id), WallMillis(number(at)), member);
                 if open_parts(sealing.records(), &place, row.get_ref(3)?.as_bytes()?).is_err() {
                     gone.push(id);
                 }
@@ -91,7 +102,13 @@ impl SealedRows {
     ///
     /// # Errors
     /// The message is sealed, and there is no key.
-    pub fn move_message(&mut self, to: &Connection, name: &RoomId, from: i64, id: i64) -> Result<(), Failed> {
+    pub fn move_message(
+        &mut self,
+        to: &Connection,
+        (name, era): (&RoomId, Era),
+        from: i64,
+        id: i64,
+    ) -> Result<(), Failed> {
         let row = to
             .prepare_cached("SELECT at, member, name, body FROM messages WHERE id = ?1")?
             .query_row([from], |row| {
@@ -112,9 +129,9 @@ impl SealedRows {
                  data key; name its file with --data-key-file"
             )));
         };
-        let place = message_place(name.as_str(), seq_of(from), at, member);
+        let place = message_place((name.as_str(), era), seq_of(from), at, member);
         if let Ok((said_by, body)) = open_parts(sealing.records(), &place, &body) {
-            let place = message_place(name.as_str(), seq_of(id), at, member);
+            let place = message_place((name.as_str(), era), seq_of(id), at, member);
             update.execute(params![from, id, sealing.message(&place, &said_by, &body)?])?;
         }
         Ok(())

@@ -62,7 +62,7 @@ impl Older {
         let options = StoreOptions { data_key, ..options(folder.path(), Durability::Normal) };
         fs::write(&options.path, file).unwrap();
         let older = Older { folder, version, options, said };
-        older.change(&older::back_to(version));
+        older::take_back(&outside(&older.options.path), version, older.options.data_key.as_ref());
         older
     }
 
