@@ -11,11 +11,12 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
 use super::damage::{LONGEST_TOLD, is_whole, one_line};
+use super::log_salt::{self, Salt};
 use super::message_key::MessageKey;
 use super::pages::Pages;
 use super::removal;
 use super::retention;
-use super::schema::{self, FoundSalt, ROOM_IDS, SCRATCH, Sealed, number, room_of, seq_of, since};
+use super::schema::{self, ROOM_IDS, SCRATCH, Sealed, number, room_of, seq_of, since};
 use super::sealing::{message_place, open_message};
 use super::space::{NEARLY_FULL, is_nearly_full};
 use crate::crypto::at_rest::{DataKey, LogSalt, Place, RecordKey, Unreadable, is_of_old_format, sealed_with};
@@ -261,10 +262,10 @@ fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> r
     if is_full {
         checked.remarks.push("no number is left for a further room: messages to such a one are refused".to_owned());
     }
-    let (found, agree) = schema::log_salt(&transaction)?;
+    let (found, agree) = log_salt::find(&transaction)?;
     let sealed = schema::sealed(&transaction)?.unwrap_or_default();
     match found {
-        FoundSalt::Damaged if sealed.with.is_some() => {
+        Salt::Damaged if sealed.with.is_some() => {
             checked.fault("the salt of what is sealed is damaged in both its places".to_owned());
         }
         _ if !agree => {
@@ -273,7 +274,7 @@ fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> r
         }
         _ => {}
     }
-    let rows = Rows::of(sealed, &schema::known_salt(&transaction)?, key, checked);
+    let rows = Rows::of(sealed, &log_salt::known(&transaction)?, key, checked);
     messages(&transaction, version, &mut rooms, &rows, checked)?;
     keys(&transaction, &rooms, checked)?;
     if !retention::can_shrink(&transaction)? {
@@ -431,9 +432,10 @@ fn messages(
         }
     }
     if old_format > 0 {
+        let (are, them) = if old_format == 1 { ("is", "it") } else { ("are", "them") };
         checked.remarks.push(format!(
-            "{} sealed as racerd 0.3 and before did it, so that another database with the same data key could hold them, too; \
-             'racerd rekey' seals them anew, also with the same key",
+            "{} {are} sealed as before version 12 of the database, not bound to it: another one with the same data key could \
+             pass {them} off as its own; 'racerd rekey' seals {them} anew, with another key or the same",
             counted(old_format, "message")
         ));
     }

@@ -20,6 +20,7 @@ mod late;
 mod limits;
 mod lock;
 mod log;
+mod log_salt;
 mod message_key;
 mod obstacle;
 mod oldest;

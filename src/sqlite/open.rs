@@ -11,6 +11,7 @@ use super::damage::is_damage;
 use super::files::{Files, Identity, refuse_side_file};
 use super::limits::Limit;
 use super::lock::Lock;
+use super::log_salt;
 use super::pages::Pages;
 use super::schema::{self, Begun, Run, Sealed, VERSION};
 use super::start_check::{self, Found, LOOK_FOR, Noted, SAMPLE_FOR};
@@ -191,7 +192,7 @@ fn check_damage(
         Found::Well => {}
         Found::ShortTimeUp => {
             let seed = u64::from_le_bytes(options.new_epoch);
-            let salt = schema::known_salt(writer).map_err(failed(files, "read"))?;
+            let salt = log_salt::known(writer).map_err(failed(files, "read"))?;
             let records = options.data_key.as_ref().map(|key| key.records(&salt));
             let sample = scrub::sample(writer, records.as_ref(), seed, Instant::now() + SAMPLE_FOR);
             if let Some(what) = sample.map_err(failed(files, "read"))? {

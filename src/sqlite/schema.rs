@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use rusqlite::ffi::{self, SQLITE_CORRUPT};
 use rusqlite::types::Type;
-use rusqlite::{Connection, Error, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Error, OptionalExtension as _, params};
 
 use super::damage::LONGEST_TOLD;
+use super::log_salt;
 use crate::crypto::at_rest::{DataKey, KeyId, LogSalt, plain_tokens};
 use crate::types::{Durability, Epoch, Seq, WallMillis, harmless_start};
 
@@ -291,7 +292,7 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
              key_id = excluded.key_id, rekey = NULL, damage = NULL, scrubbed = excluded.scrubbed",
         params![epoch, run.boot, run.durability.as_str(), running, stored, salt, key_id, scrubbed],
     )?;
-    let log_salt = keep_log_salt(&transaction, run.new_log_salt)?;
+    let log_salt = log_salt::keep(&transaction, run.new_log_salt)?;
     // Deletes the leftover of an interrupted probe.
     transaction.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])?;
     transaction.commit()?;
@@ -303,75 +304,6 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
         running: number(running),
         scrubbed: scrubbed.map(number),
     })
-}
-
-/// The salt of a database, as it is found.
-pub(super) enum FoundSalt {
-    /// There never was one: nothing is sealed with any.
-    None,
-    Is(LogSalt),
-    /// What is stored is none.
-    Damaged,
-}
-
-/// Looks for the salt of a database of any version, in both its places. Returns what was found, and whether both places
-/// agree.
-pub(super) fn log_salt(conn: &Connection) -> rusqlite::Result<(FoundSalt, bool)> {
-    if !has(conn, "log_salt")? {
-        return Ok((FoundSalt::None, true));
-    }
-    let read = |sql: &str| -> rusqlite::Result<Option<Vec<u8>>> {
-        // A value of another type is damaged.
-        let bytes = |row: &Row<'_>| Ok(row.get_ref(0)?.as_blob_or_null().unwrap_or(Some(b"")).map(<[u8]>::to_vec));
-        Ok(conn.query_row(sql, [], bytes).optional()?.flatten())
-    };
-    let (one, other) =
-        (read("SELECT log_salt FROM meta WHERE id = 1")?, read("SELECT salt FROM log_salt WHERE id = 1")?);
-    let salt = |bytes: &Option<Vec<u8>>| bytes.as_deref().and_then(LogSalt::from_bytes);
-    let found = match (salt(&one).or_else(|| salt(&other)), one.is_none() && other.is_none()) {
-        (Some(salt), _) => FoundSalt::Is(salt),
-        (None, true) => FoundSalt::None,
-        (None, false) => FoundSalt::Damaged,
-    };
-    Ok((found, one == other))
-}
-
-/// Returns the salt of a database for reading; where none is known, one with which nothing is sealed.
-pub(super) fn known_salt(conn: &Connection) -> rusqlite::Result<LogSalt> {
-    Ok(match log_salt(conn)?.0 {
-        FoundSalt::Is(salt) => salt,
-        FoundSalt::None | FoundSalt::Damaged => LogSalt([0; 16]),
-    })
-}
-
-/// Returns the salt of a database, and stores it in both its places, where it is not; `new` if there never was one.
-///
-/// # Errors
-/// It is lost, and something may be sealed with it.
-pub(super) fn keep_log_salt(conn: &Connection, new: LogSalt) -> rusqlite::Result<LogSalt> {
-    let (salt, is_stored) = match log_salt(conn)? {
-        (FoundSalt::Is(salt), agree) => (salt, agree),
-        (FoundSalt::None, _) => (new, false),
-        (FoundSalt::Damaged, _) => {
-            let key: Option<Vec<u8>> = conn.query_row("SELECT key_id FROM meta WHERE id = 1", [], |row| row.get(0))?;
-            if key.is_some() {
-                let text = String::from("the salt of what is sealed is damaged in both its places");
-                return Err(Error::SqliteFailure(ffi::Error::new(SQLITE_CORRUPT), Some(text)));
-            }
-            (new, false)
-        }
-    };
-    if !is_stored {
-        put_log_salt(conn, salt)?;
-    }
-    Ok(salt)
-}
-
-/// Stores the salt of a database in both its places, if there is a row about the log as a whole.
-pub(super) fn put_log_salt(conn: &Connection, salt: LogSalt) -> rusqlite::Result<()> {
-    let bytes = salt.to_bytes();
-    conn.execute("UPDATE meta SET log_salt = ?1 WHERE id = 1", [bytes])?;
-    conn.execute("INSERT OR REPLACE INTO log_salt (id, salt) VALUES (1, ?1)", [bytes]).map(drop)
 }
 
 /// What the key of session tokens is made of.
@@ -442,7 +374,7 @@ pub(super) fn sealed(conn: &Connection) -> rusqlite::Result<Option<Sealed>> {
 }
 
 /// Returns whether the table `meta` has this column: databases of older versions lack some.
-fn has(conn: &Connection, column: &str) -> rusqlite::Result<bool> {
+pub(super) fn has(conn: &Connection, column: &str) -> rusqlite::Result<bool> {
     let sql = "SELECT count(*) FROM pragma_table_info('meta') WHERE name = ?1";
     conn.query_row(sql, [column], |row| row.get::<_, i64>(0)).map(|count| count == 1)
 }

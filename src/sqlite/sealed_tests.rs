@@ -285,7 +285,7 @@ fn a_key_comes_changes_and_goes() {
         assert_eq!(names.len(), 2, "database and lock, no WAL: {names:?}");
         let left = found(directory.path());
         assert_eq!(left.is_empty(), to.is_some(), "{left:?}");
-        let record = [&[1_u8][..], &present.map_or([0; 8], |n| key(n).id().0)].concat();
+        let record = [&[2_u8][..], &present.map_or([0; 8], |n| key(n).id().0)].concat();
         let database = fs::read(&path).unwrap();
         assert!(!database.windows(9).any(|window| window == record), "nothing is left of the old key's records");
 

@@ -8,6 +8,7 @@ mod page_sizes;
 mod removal;
 mod restarts;
 mod rows;
+mod seals;
 mod shares;
 mod small;
 mod tokens;

@@ -126,7 +126,7 @@ impl Log {
         migrate(&conn).unwrap();
         let sealed = Sealed { with: data_key.as_ref().map(DataKey::id), rekey: None };
         crate::sqlite::schema::put_sealed(&conn, sealed).unwrap();
-        crate::sqlite::schema::put_log_salt(&conn, LogSalt([2; 16])).unwrap();
+        crate::sqlite::log_salt::put(&conn, LogSalt([2; 16])).unwrap();
         // Makes one body fail.
         conn.execute_batch(
             "CREATE TEMP TRIGGER fails BEFORE INSERT ON messages WHEN NEW.at = 666

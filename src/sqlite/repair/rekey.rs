@@ -22,10 +22,11 @@ use crate::crypto::at_rest::{DataKey, KeyId, LogSalt, RecordKey, is_of_old_forma
 use crate::sqlite::damage::is_damage;
 use crate::sqlite::files::{Files, refuse_side_file};
 use crate::sqlite::lock::Lock;
+use crate::sqlite::log_salt::{self, Salt};
 use crate::sqlite::obstacle::Obstacle;
 use crate::sqlite::open::BUSY;
 use crate::sqlite::rows::{self, Row};
-use crate::sqlite::schema::{self, FoundSalt, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
+use crate::sqlite::schema::{self, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
 use crate::sqlite::sealed_bodies;
 use crate::sqlite::sealing::{self, Sealing, message_place, open_parts};
 use crate::sqlite::start_check::{self, Found, LOOK_FOR};
@@ -108,10 +109,10 @@ pub fn rekey(
     let Some(sealed) = schema::sealed(&conn).map_err(failed)? else {
         return Err(Obstacle::NeverServed { path: files.database }.into());
     };
-    let salt = match schema::log_salt(&conn).map_err(failed)?.0 {
-        FoundSalt::Is(salt) => salt,
-        FoundSalt::None => sealing::new_salt().map_err(failed)?,
-        FoundSalt::Damaged => return Err(damaged("the salt of what is sealed".to_owned()).into()),
+    let salt = match log_salt::find(&conn).map_err(failed)?.0 {
+        Salt::Is(salt) => salt,
+        Salt::None => sealing::new_salt().map_err(failed)?,
+        Salt::Damaged => return Err(damaged("the salt of what is sealed".to_owned()).into()),
     };
     let rekey = Rekey::plan(&files, sealed, &salt, present, to)?;
     let is_done =
@@ -144,7 +145,7 @@ pub fn rekey(
     if let Found::Damage(what) = start_check::look(&mut conn, &wal, "", LOOK_FOR).map_err(failed)? {
         return Err(damaged(what).into());
     }
-    schema::put_log_salt(&conn, salt).map_err(failed)?;
+    log_salt::put(&conn, salt).map_err(failed)?;
     // Better to fail now than after hours of work.
     empty_wal(&conn, &files).map_err(|error| error.told(failed, &files))?;
     let mut outcome = match is_done {

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::image::Value;
 use super::salvage::{Failed, Moved};
 use crate::crypto::at_rest::{DataKey, KeyId, LogSalt};
+use crate::sqlite::log_salt;
 use crate::sqlite::schema::{self, Sealed, integer, last_id, number, seq_of};
 use crate::sqlite::sealing::{Sealing, message_place, open_parked, open_parts};
 use crate::types::{Era, RoomId, Seq, SessionId, WallMillis};
@@ -57,7 +58,7 @@ impl SealedRows {
         }
         schema::put_sealed(to, sealed)?;
         if let Some(salt) = self.salt {
-            schema::put_log_salt(to, salt)?;
+            log_salt::put(to, salt)?;
         }
         let salt = self.salt.unwrap_or(LogSalt([0; 16]));
         let Some(id) = sealed.with.filter(|_| sealed.rekey.is_none()) else { return Ok(()) };
