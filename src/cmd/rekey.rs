@@ -19,7 +19,8 @@ pub const COMMAND: Command = Command {
     summary: "Encrypt a stopped database, change its data key, or decrypt it",
     about: &[
         "Changes the data key of the database FILE. The key that it has now is that of the settings (--data-key-file). \
-         Without --new-key and --plain, a plain database is encrypted with the settings' key.",
+         Without --new-key and --plain, a plain database is encrypted with the settings' key, and in one that has this key \
+         already, rows that older versions encrypted are encrypted anew.",
         "No server may use the database. One of an older version gets the version that this racerd writes. If the command is interrupted, the same command continues where it stopped.",
     ],
     arguments: &[Argument { name: "FILE", text: "The database.", completion: Completion::Files }],
