@@ -66,20 +66,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     let encrypted: Vec<SocketAddr> = listeners.addresses().filter(|(_, plain)| !plain).map(|(at, _)| at).collect();
     let tls = Tls::load(&settings, &encrypted, Clock::start().last().wall);
     let mut tls = tls?;
-    let options = StoreOptions {
-        path: settings.storage.data.clone(),
-        durability: settings.storage.durability,
-        page_size: settings.storage.page_size,
-        bounds: limits::store(&settings),
-        on_damage: settings.storage.on_damage,
-        scrub_rate: settings.storage.scrub_rate,
-        data_key: key_file::data_key(&settings)?,
-        new_epoch,
-        new_token_salt: random()?,
-        new_log_salt: random()?,
-        sealed_body: encrypted::of_stored,
-        boot_id: boot_id(),
-    };
+    let options = store_options(&settings, new_epoch)?;
     let config = file.as_deref().map(Path::new);
     let (sandbox, admitted) = match settings.sandbox.sandbox {
         SandboxMode::On => {
@@ -137,6 +124,24 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     }
     supervisor.ready();
     server.supervised(supervisor).run()
+}
+
+/// Returns what the store is opened with.
+fn store_options(settings: &Settings, new_epoch: [u8; 8]) -> Result<StoreOptions, ServeError> {
+    Ok(StoreOptions {
+        path: settings.storage.data.clone(),
+        durability: settings.storage.durability,
+        page_size: settings.storage.page_size,
+        bounds: limits::store(settings),
+        on_damage: settings.storage.on_damage,
+        scrub_rate: settings.storage.scrub_rate,
+        data_key: key_file::data_key(settings)?,
+        new_epoch,
+        new_token_salt: random()?,
+        new_log_salt: random()?,
+        sealed_body: encrypted::of_stored,
+        boot_id: boot_id(),
+    })
 }
 
 /// Returns the files and folders that the sandbox of a server with these settings admits.

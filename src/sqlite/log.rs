@@ -19,7 +19,6 @@ use super::unfolded::{self, FoldLimits};
 use super::worker::{Answers, STACK_BYTES, Worker};
 use super::writer::{Command, Timing, WriterParts};
 use super::{OpenError, StoreOptions, open, scrub, sealing};
-use crate::crypto::at_rest::DataKey;
 use crate::store::{Bounds, Read, Store, StoreEvent, StoreRequest};
 use crate::types::Epoch;
 

@@ -5,6 +5,8 @@
 //! instead). The threads own the database and nothing else.
 
 mod ages;
+#[cfg(any(test, feature = "testing"))]
+pub mod back;
 mod batch;
 mod check;
 mod checkpoint;

@@ -4,6 +4,7 @@
 use super::tests::{open_quick, outside, wait_until};
 use super::*;
 use crate::crypto::at_rest::DataKey;
+use crate::sqlite::back::take_back;
 use crate::sqlite::contract::{Bench, options, sought};
 use crate::store::samples::{ALICE, BOB, append, encrypted, read, stored};
 use crate::store::{Found, Outcome, Span};
@@ -44,7 +45,7 @@ fn an_older_database_is_taken_in_a_stretch_at_a_time() {
         talk(&mut bench);
         bench.store.finish().unwrap();
         assert_eq!(count(&options.path), 15, "one for each encrypted message");
-        older::take_back(&outside(&options.path), 3, options.data_key.as_ref());
+        take_back(&outside(&options.path), &older::back_to(3), options.data_key.as_ref());
         let mut bench = open_quick(&options);
         // A message that arrives while the old ones are still being indexed.
         bench.append(encrypted("a", BOB, "new", "new"));

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use racerd::crypto::at_rest::DataKey;
+use racerd::sqlite::back::take_back;
 use racerd::testing::older;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::command::{racerd, refused};
@@ -61,7 +64,8 @@ impl Written {
         let older = Older { folder: TempDir::new(), version, key: self.key.clone() };
         fs::copy(self.folder.path().join("racerd.db"), older.data()).unwrap();
         let key = self.key.as_ref().map(|file| DataKey::parse(&fs::read(file).unwrap()).unwrap());
-        older::take_back(&Connection::open(older.data()).unwrap(), version, key.as_ref());
+        let key = key.filter(|_| older::is_sealed_without_a_salt(version));
+        take_back(&Connection::open(older.data()).unwrap(), &older::back_to(version), key.as_ref());
         older
     }
 }

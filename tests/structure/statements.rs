@@ -28,6 +28,7 @@ const fn reads(file: &'static str, sql: &'static str, plan: &'static str, reason
 const CHECK: &str = "'racerd check' reads everything, once";
 const SALVAGE: &str = "'racerd salvage' reads everything, once";
 const REKEY: &str = "'racerd rekey' writes everything anew, once";
+const BACK: &str = "a test's database is sealed as before, once";
 const EMPTIES: &str = "some rows at a time, whichever they are, until there are none";
 const OLDEST: &str = "the first rows in the order of the table, up to a limit";
 const NO_TABLE: &str = "no table of the file";
@@ -38,7 +39,15 @@ const COUNTED: &str = "the 2,000 rows of one step of counting at most";
 const UNFOLDED: &str = "what waits for a fold, which is bounded";
 
 const EXCEPTIONS: &[Exception] = &[
+    reads(
+        "back.rs",
+        "SELECT messages.id, messages.at, member, body, name, era",
+        "SEARCH messages USING INTEGER PRIMARY KEY (rowid>?)",
+        BACK,
+    ),
+    reads("back.rs", "SELECT id, session, at, rooms FROM parked", "SCAN parked", BACK),
     reads("check.rs", "SELECT id, name, head, at, common, oldest, oldest_at FROM rooms", "SCAN rooms", CHECK),
+    reads("check.rs", "SELECT id, name, head, at, common, oldest, oldest_at, era FROM rooms", "SCAN rooms", CHECK),
     reads("check.rs", "SELECT id, at, name, body, member, key FROM messages", "SCAN messages", CHECK),
     reads("check.rs", "SELECT id, name, head, at, common FROM rooms", "SCAN rooms", CHECK),
     reads("check.rs", "SELECT id, at, name, body, member, NULL FROM messages", "SCAN messages", CHECK),
@@ -70,6 +79,7 @@ const EXCEPTIONS: &[Exception] = &[
         "SEARCH rooms USING COVERING INDEX rooms_by_size (bytes>?)",
         "in the order of the index, up to a limit: it has no room that is not large",
     ),
+    reads("repair/rekey.rs", "SELECT 1 FROM messages WHERE name = '' AND substr", "SCAN messages", REKEY),
     reads("sizes.rs", "SELECT count(*), coalesce(sum(length(body)), 0) FROM messages", STRETCH, SALVAGE),
     reads("weight.rs", "SELECT count(*), ifnull(sum(length(entries)), 0) FROM keys", KEY_STRETCH, COUNTED),
     reads(
@@ -270,10 +280,11 @@ const TABLES: &[&str] = &[
     "parked",
     "sealed_bodies",
     "sealed_bodies_filled",
+    "log_salt",
 ];
 
 /// Tables of one row.
-const ONE_ROW: &[&str] = &["meta", "sealed_bodies_filled"];
+const ONE_ROW: &[&str] = &["meta", "sealed_bodies_filled", "log_salt"];
 
 /// Methods of rusqlite's connection that take SQL.
 const METHODS: &[&str] =

@@ -298,20 +298,8 @@ impl Copy<'_> {
             (Some(id), [Null, Text(name), Integer(head), Integer(at), Integer(_), rest @ ..])
                 if matches!(rest, [] | [Null | Integer(_), Null | Integer(_), ..]) =>
             {
-                let Some(name) = room_name(name).filter(|_| is_room(id) && is_seq(*head) && is_time(*at)) else {
-                    return Ok(());
-                };
-                self.found = true;
-                let entry = self.heads.entry(id).or_default();
-                entry.name = Some(name);
-                if let [_, _, Integer(era), ..] = rest
-                    && Seq(number(*head)) >= entry.folded
-                {
-                    entry.era = Era(number(*era));
-                }
-                entry.folded = entry.folded.max(Seq(number(*head)));
-                entry.seq = entry.seq.max(Seq(number(*head)));
-                entry.at = entry.at.max(WallMillis(number(*at)));
+                let era = if let [_, _, Integer(era), ..] = rest { Some(Era(number(*era))) } else { None };
+                self.room(id, name, (*head, *at), era);
                 Ok(())
             }
             (Some(_), [Null, Integer(room), Blob(session), Integer(used), Blob(entries)]) => {
@@ -391,6 +379,21 @@ impl Copy<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Notes the row of a room.
+    fn room(&mut self, id: i64, name: &[u8], (head, at): (i64, i64), era: Option<Era>) {
+        let Some(name) = room_name(name).filter(|_| is_room(id) && is_seq(head) && is_time(at)) else { return };
+        self.found = true;
+        let entry = self.heads.entry(id).or_default();
+        entry.name = Some(name);
+        let head = Seq(number(head));
+        if let Some(era) = era.filter(|_| head >= entry.folded) {
+            entry.era = era;
+        }
+        entry.folded = entry.folded.max(head);
+        entry.seq = entry.seq.max(head);
+        entry.at = entry.at.max(WallMillis(number(at)));
     }
 
     fn message(&mut self, id: i64, row: Stored<'_>) -> rusqlite::Result<()> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::crypto::at_rest::DataKey;
+use crate::sqlite::back::take_back;
 use crate::sqlite::contract::{Bench, options, parked};
 use crate::sqlite::schema::VERSION;
 use crate::sqlite::tests::{contents, outside, refusal};
@@ -62,7 +63,8 @@ impl Older {
         let options = StoreOptions { data_key, ..options(folder.path(), Durability::Normal) };
         fs::write(&options.path, file).unwrap();
         let older = Older { folder, version, options, said };
-        older::take_back(&outside(&older.options.path), version, older.options.data_key.as_ref());
+        let key = older.options.data_key.as_ref().filter(|_| older::is_sealed_without_a_salt(version));
+        take_back(&outside(&older.options.path), &older::back_to(version), key);
         older
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::crypto::at_rest::DataKey;
+use crate::sqlite::back::take_back;
 use crate::sqlite::contract::{Bench, options, parked};
 use crate::sqlite::tests::{outside, refusal};
 use crate::sqlite::{StoreOptions, backup, check, rekey, restore, salvage};
@@ -154,7 +155,8 @@ fn a_rekey_with_the_same_key_seals_old_rows_anew() {
     let options = salted(&directory, 1);
     written(&options, "x");
     let said = read(&options);
-    older::take_back(&outside(&options.path), older::FIRST_WITH_A_LOG_SALT - 1, Some(&key()));
+    let back = older::back_to(older::FIRST_WITH_A_LOG_SALT - 1);
+    take_back(&outside(&options.path), &back, Some(&key()));
     let formats = |conn: &Connection| -> (i64, i64) {
         let sql = "SELECT count(*), count(*) FILTER (WHERE substr(body, 1, 1) = x'02') FROM messages WHERE id > 0";
         conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()

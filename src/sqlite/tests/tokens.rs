@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::crypto::at_rest::{DataKey, plain_tokens};
+use crate::sqlite::back::take_back;
 use crate::sqlite::contract::{Bench, options, parked};
 use crate::sqlite::tests::outside;
 use crate::sqlite::{StoreOptions, backup, rekey, restore, salvage};
@@ -96,7 +97,7 @@ fn an_upgrade_in_place_keeps_the_key_and_copies_do_not_have_it() {
         for version in older::FIRST_SEALED..older::FIRST_WITH_A_TOKEN_SALT {
             let log = Log::new(data_key.clone());
             let (data, data_key) = (log.options.path.clone(), log.options.data_key.as_ref());
-            older::take_back(&outside(&data), version, data_key);
+            take_back(&outside(&data), &older::back_to(version), data_key);
             let restored = log.at("restored.db");
             restore(&data, &restored, Box::new(|_, _| ())).unwrap();
             // A plain one has stored the key itself, which was the salt in this one.
