@@ -7,8 +7,8 @@ use super::schema::{number, seq_of};
 use crate::crypto::at_rest::{DataKey, LogSalt, NONCE, Place};
 use crate::types::{SessionId, WallMillis};
 
-/// Takes a database of the newest version back to an older one with this SQL. If the rows are sealed with this key, they
-/// are sealed as before.
+/// Takes a database of the newest version back to an older one with this SQL. Rows that are sealed with this key are
+/// sealed as before.
 ///
 /// # Panics
 /// The database is not a whole one, sealed with this key.
