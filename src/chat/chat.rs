@@ -130,6 +130,12 @@ impl Chat {
         self.queue.shares.total()
     }
 
+    /// Returns the bytes of the message that is first of all those that wait for the store, if it waits until there is
+    /// room for it: until then nobody's goes past it.
+    pub fn held(&self) -> Option<usize> {
+        self.queue.shares.held()
+    }
+
     /// Returns the chat's own limits, and which hosts and origins are accepted.
     pub fn limits(&self) -> (&ChatLimits, &Access) {
         (&self.limits, &self.access)

@@ -171,6 +171,12 @@ impl Shares {
         (self.count, self.bytes)
     }
 
+    /// Returns the bytes of the message that waits until there is room for it at the store, if one does.
+    pub fn held(&self) -> Option<usize> {
+        let number = self.line.held()?;
+        self.list.get(number as usize)?.waiting.front().map(|(_, bytes)| *bytes)
+    }
+
     /// Returns whether a message may go to the store now, if that may hold `bound` bytes: nothing of its payer waits,
     /// it fits (see [`Shares::stop`]), and it goes past no message that waits until there is room for it.
     pub fn may_take(&self, payer: Payer, bytes: usize, bound: usize) -> bool {

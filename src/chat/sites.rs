@@ -46,6 +46,11 @@ impl Line {
         self.held.is_none() && held.is_none_or(|held| networks.all(|network| network != held))
     }
 
+    /// Returns the share that waits until there is less at the store, if one does.
+    pub fn held(&self) -> Option<u32> {
+        self.sites.get(&self.held?)?.shares.front().copied()
+    }
+
     /// Puts a share at the end of its site's line.
     pub fn join(&mut self, site: Site, share: u32) {
         let queue = self.sites.entry(site).or_default();

@@ -177,7 +177,10 @@ impl WriterLoop {
     /// Deletes some of what gives way next.
     fn give(&mut self, now: Option<WallMillis>) -> rusqlite::Result<Given> {
         match self.giving.resort {
-            Resort::ManyKeys { unused_for } if self.has_many_keys() => self.give_keys(unused_for),
+            // Some more than that, so that they are not counted again with each few messages.
+            Resort::ManyKeys { unused_for } if self.giving.weight.exceeds(self.most_of_keys() / 8 * 7) => {
+                self.give_keys(unused_for)
+            }
             Resort::ManyKeys { .. } => {
                 self.giving.resort = Resort::ManyKeys { unused_for: KEYS };
                 Ok(Given { dropped: 0, is_all: true })
@@ -222,7 +225,7 @@ impl WriterLoop {
         }
         let running = self.running();
         let is_time = self.giving.keys_given.is_none_or(|given| running >= given.saturating_add(LOOKED_AT_AFTER));
-        if self.giving.resort == Resort::Messages && is_time && self.has_many_keys() {
+        if self.giving.resort == Resort::Messages && is_time && self.giving.weight.exceeds(self.most_of_keys()) {
             (self.giving.resort, self.giving.walk) =
                 (Resort::ManyKeys { unused_for: OLD_KEYS }, Prune::only_deleting());
         }
@@ -231,10 +234,6 @@ impl WriterLoop {
     /// Returns how many bytes the keys may take before they give way.
     fn most_of_keys(&self) -> u64 {
         number(self.parts.pages.bytes(self.parts.most_pages / KEYS_PART))
-    }
-
-    fn has_many_keys(&self) -> bool {
-        self.giving.weight.exceeds(self.most_of_keys())
     }
 
     fn give_keys(&mut self, unused_for: u64) -> rusqlite::Result<Given> {

@@ -125,6 +125,7 @@ impl Host {
             return violation("rates: rooms are made as fast as is allowed", fault);
         }
         scene.witness.waiting_bytes = (self.engine.app.undecided().1, scene.mix.limits.append_bytes);
+        scene.witness.held = self.engine.app.held().unwrap_or_default().min(scene.mix.limits.max_message);
         let net = &self.engine.net;
         // A wait is believed while it is not over, and if it is no longer than one request may have to wait: for the
         // connection's own rate, or until each other connection of its address has had a turn.

@@ -43,6 +43,8 @@ pub struct Witness {
     pub answers_once: bool,
     /// Bytes of bodies that the server counts as waiting for the store, and the limit for them.
     pub waiting_bytes: (usize, usize),
+    /// Bytes of the message that is the first to wait until the store has room for it, as the server says; 0: none does.
+    pub held: usize,
     /// The last seq of each room that a commit told the server.
     heads: BTreeMap<RoomId, u64>,
     /// The last answer of the store about each session, and its time.
@@ -121,6 +123,8 @@ impl Witness {
             running,
             running_before: running,
             sealer: Some(TokenSealer::new(token_key, nonces(0))),
+            // A client may hear of it once the next server runs.
+            no_memory: std::mem::take(&mut self.no_memory),
             ..Witness::default()
         };
     }
@@ -250,11 +254,11 @@ impl Witness {
     }
 
     /// Returns whether a message of this client may have to wait for a place at the store: there is no room for the
-    /// longest, or something of the client is there, so that its share may be used up.
+    /// longest, or for one that is there first, or something of the client is there, so that its share may be used up.
     pub fn may_have_no_place(&self, client: usize, longest: usize, links: &Links) -> bool {
         let (bytes, bound) = self.waiting_bytes;
         let is_its = |(link, count): (&usize, &usize)| *count > 0 && links.get(*link).client == client;
-        bytes > 0 && (bytes + longest > bound || self.asked.links.iter().any(is_its))
+        bytes > 0 && (bytes + longest.max(self.held) > bound || self.asked.links.iter().any(is_its))
     }
 
     pub fn head(&self, room: &RoomId) -> u64 {
