@@ -148,10 +148,18 @@ const MIGRATIONS: &[&str] = &[
     -- that of before this column, token_key or one derived from the data key without a salt.
     ALTER TABLE meta ADD COLUMN token_salt BLOB;
 ",
+    "
+    -- What became of sessions that were in a room (standings.rs). The id is half a digest of the session's.
+    CREATE TABLE standings (
+        id         INTEGER PRIMARY KEY,
+        at         INTEGER NOT NULL,  -- when it was written, in running seconds
+        generation INTEGER            -- the highest one of its tokens that was presented; NULL: it has ended
+    );
+",
 ];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 11;
+pub const VERSION: i32 = 12;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
@@ -165,6 +173,8 @@ pub(super) mod since {
     pub const OLDEST: i32 = 8;
     /// `free_rooms`.
     pub const REMOVAL: i32 = 9;
+    /// `standings`.
+    pub const STANDINGS: i32 = 12;
 }
 
 /// Returns the database's version: 0 for an empty file, and possibly one that this racerd does not know.
@@ -482,7 +492,12 @@ pub(super) fn forget_epoch(conn: &Connection) -> rusqlite::Result<()> {
     // Otherwise most of the key's bytes stay in what the shorter row leaves free of its page.
     conn.execute_batch("PRAGMA secure_delete = ON")?;
     conn.execute("UPDATE meta SET epoch = '', clean = 1 WHERE id = 1", [])?;
-    void_tokens(conn)
+    void_tokens(conn)?;
+    if version(conn)? >= since::STANDINGS {
+        // No token of theirs opens any more.
+        while conn.execute("DELETE FROM standings WHERE id IN (SELECT id FROM standings LIMIT 1000)", [])? > 0 {}
+    }
+    Ok(())
 }
 
 /// Removes what the key of session tokens is made of: the next start makes another. A database of an older version
@@ -635,7 +650,7 @@ mod tests {
     /// What is stored in the schema of a file is the very text, comments and all, and a file is held against it.
     #[test]
     fn a_step_is_never_changed_once_files_have_it() {
-        const DIGESTS: [&str; 11] = [
+        const DIGESTS: [&str; 12] = [
             "ae5d5a98cc1574a4040396cc8df865d8",
             "582bf479724c6283f37013ba6b761caf",
             "04e567480ddebbf40cf1705a6af022a5",
@@ -647,6 +662,7 @@ mod tests {
             "d5fca00a8557ae1362528a1064268ac0",
             "65a384d01fa89011917d017828b6683b",
             "0fd34f00f37a27713e09374b2b9f492b",
+            "ad5dc2604efb2996882d6e27dc00a195",
         ];
         let digest = |step: &&str| Digest::of(step.as_bytes()).0.iter().map(|byte| format!("{byte:02x}")).collect();
         let digests: Vec<String> = MIGRATIONS.iter().map(digest).collect();

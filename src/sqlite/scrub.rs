@@ -42,7 +42,7 @@ struct Walk {
     sql: &'static str,
 }
 
-const WALKS: [Walk; 18] = [
+const WALKS: [Walk; 19] = [
     Walk { tree: "meta", keys: 1, is_text: false, sql: "SELECT id, * FROM meta WHERE id > ?1 ORDER BY id LIMIT ?2" },
     Walk {
         tree: "rooms",
@@ -128,6 +128,12 @@ const WALKS: [Walk; 18] = [
         keys: 1,
         is_text: false,
         sql: "SELECT session FROM parked WHERE session > ?1 ORDER BY session LIMIT ?2",
+    },
+    Walk {
+        tree: "standings",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT id, at, generation FROM standings WHERE id > ?1 ORDER BY id LIMIT ?2",
     },
     Walk {
         tree: "sealed_bodies",

@@ -1,7 +1,7 @@
 //! Databases of older versions: the SQL that takes one of the newest version back. Its rows stay what a server wrote.
 
 /// `BACK[n]` takes version n + 2 back to version n + 1.
-const BACK: [&str; 10] = [
+const BACK: [&str; 11] = [
     "DROP TABLE parked; ALTER TABLE meta DROP COLUMN token_key",
     "ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id",
     "DROP TABLE sealed_bodies_filled; DROP TABLE sealed_bodies",
@@ -14,6 +14,7 @@ const BACK: [&str; 10] = [
     "DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes",
     // Those versions store a key, if rows are plain.
     "UPDATE meta SET token_key = CASE WHEN key_id IS NULL THEN token_salt END; ALTER TABLE meta DROP COLUMN token_salt",
+    "DROP TABLE standings",
 ];
 
 /// The first version whose rows may be sealed.
