@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 use std::collections::{BTreeMap, HashMap};
 
+use super::claims::Claims;
 use super::encoding::{named, object};
 use super::first_rooms::FirstRooms;
 use super::outbox::Outbox;
@@ -86,6 +87,7 @@ pub struct Chat {
     pub(super) pages: Pages,
     /// Clients whose resume waits for the store's record of the session.
     pub(super) resuming: HashMap<ConnId, Box<Resuming>>,
+    pub(super) claims: Claims,
     /// Requests to the store about sessions and signals.
     pub(super) requests: Vec<StoreRequest>,
     /// Appends and signals that the store has not decided, and those that wait for a place there.
@@ -115,6 +117,7 @@ impl Chat {
             first_rooms: FirstRooms::default(),
             pages: Pages::default(),
             resuming: HashMap::new(),
+            claims: Claims::default(),
             requests: Vec::new(),
             queue: Queue::default(),
             unavailable: None,
@@ -189,6 +192,7 @@ impl App for Chat {
 
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>) {
         self.http_request(net, conn, request, &body);
+        self.note_became(net);
     }
 
     fn refused(&mut self, net: &mut Connections, conn: ConnId, headers: &Headers, problem: Problem) {
@@ -198,6 +202,7 @@ impl App for Chat {
 
     fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str) {
         self.socket_request(net, conn, text);
+        self.note_became(net);
     }
 
     fn binary(&mut self, net: &mut Connections, conn: ConnId, payload: &[u8]) {
@@ -209,7 +214,7 @@ impl App for Chat {
     }
 
     fn gone(&mut self, net: &mut Connections, conn: ConnId, session: SessionSlot, ending: Ending) {
-        self.resuming.remove(&conn);
+        self.forget_claim(conn);
         self.first_rooms.remove(conn);
         match ending {
             // The client is done: it said so, or closed (RFC 6455 §7.4.1), perhaps without a code, as `close()` in a
@@ -217,6 +222,7 @@ impl App for Chat {
             Ending::PeerEnded | Ending::PeerClosed(Some(code::NORMAL) | None) => self.hub.handle_gone(session, conn),
             _ => self.hub.handle_dropped(session, conn, net.now().mono),
         }
+        self.note_became(net);
     }
 
     fn memory(&self) -> u64 {
@@ -282,7 +288,9 @@ impl App for Chat {
             StoreEvent::Sought(sought) => self.sought(net, sought),
             StoreEvent::Unused(rooms) => self.hub.handle_unused(rooms),
             StoreEvent::Removed(removed) => self.hub.handle_removed(&removed),
-            StoreEvent::ClaimFailed { ticket, session } => self.claim_failed(net, &ticket, session),
+            StoreEvent::ClaimFailed { ticket, session, standing } => self.claim_failed(net, &ticket, session, standing),
+            // The closing frame waits for this.
+            StoreEvent::Marked(ticket) => answered(net, &ticket),
             StoreEvent::Available(Ok(())) => {
                 self.unavailable = None;
                 net.log(Fact::StoreRecovered);
@@ -299,10 +307,12 @@ impl App for Chat {
             }
         }
         self.grant(net);
+        self.note_became(net);
     }
 
     fn time(&mut self, net: &mut Connections) {
         self.catch_up(net);
+        self.note_became(net);
         self.tell_of_earlier_key(net);
         let now = net.now().mono;
         self.hub.handle_time(
@@ -390,7 +400,7 @@ pub(super) fn outage(unavailable: Option<Why>) -> StoreFault {
 /// Records that the store has answered a socket's request, and resumes reading if the request had paused it.
 pub(super) fn answered(net: &mut Connections, ticket: &Ticket) {
     match ticket.purpose {
-        Purpose::Send | Purpose::Signal => net.answered(ticket.conn),
+        Purpose::Send | Purpose::Signal | Purpose::End => net.answered(ticket.conn),
         Purpose::History | Purpose::Resume => {
             if let Some(open) = net.get_mut(ticket.conn).and_then(|c| c.open_mut())
                 // An answer may come twice.

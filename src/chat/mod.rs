@@ -3,6 +3,7 @@
 
 #[allow(clippy::module_inception)]
 mod chat;
+mod claims;
 mod encoding;
 mod first_rooms;
 mod growth;

@@ -151,6 +151,7 @@ impl Chat {
         let Some(session) = net.get(conn).and_then(|c| c.open()).map(|open| open.session) else { return };
         if let Some(ending) = net.end(conn) {
             self.gone(net, conn, session, ending);
+            net.settle_close(conn);
         }
     }
 

@@ -7,10 +7,10 @@ use crate::conn::Waits;
 use crate::crypto::Token;
 use crate::engine::{Connections, SessionMark};
 use crate::http::request::Request;
-use crate::hub::{Cursor, Session};
-use crate::protocol::reasons::Reason;
+use crate::hub::{Became, Cursor, Session};
+use crate::protocol::reasons::{Reason, UNKNOWN_TOKEN};
 use crate::protocol::{ErrorCode, Refusal, server};
-use crate::store::{Claim, Claimed, NO_ID, Parked, Purpose, StoreRequest, Ticket};
+use crate::store::{Claim, Claimed, Holder, Mark, NO_ID, Parked, Purpose, Standing, StoreRequest, Ticket};
 use crate::types::{ConnId, Identity, Millis, SessionId, SessionSlot};
 use crate::ws::code;
 use crate::ws::handshake::session_shown;
@@ -20,6 +20,8 @@ pub struct Resuming {
     id: Option<u64>,
     token: Token,
     cursors: Vec<Cursor>,
+    /// The changes of the session when it was claimed: see [`Claims`](super::claims::Claims).
+    changes: u32,
 }
 
 impl Chat {
@@ -96,50 +98,97 @@ impl Chat {
             return Err(refused("this socket has already joined a room; resume on a new one, before any join"));
         }
         let Some(token) = self.tokens.open(token) else {
-            return Err(refused("unknown session token; join again"));
+            return Err(refused(UNKNOWN_TOKEN));
         };
         if token.identity.private && !is_private {
             return Err(refused("this session began encrypted: resume it over a sealed socket or TLS, or join again"));
         }
         if self.hub.find_session(token.identity.session).is_some() {
-            return self.take_over(net, conn, Resuming { id, token, cursors }, None);
+            return self.take_over(net, conn, Resuming { id, token, cursors, changes: 0 }, None, None);
         }
-        let session = token.identity.session;
-        let ticket = Ticket::new(conn, Purpose::Resume, id.unwrap_or(NO_ID));
+        self.claim(net, conn, Resuming { id, token, cursors, changes: 0 });
+        Ok(())
+    }
+
+    /// Asks the store for its record of a session.
+    fn claim(&mut self, net: &mut Connections, conn: ConnId, resuming: Resuming) {
+        let session = resuming.token.identity.session;
+        let ticket = Ticket::new(conn, Purpose::Resume, resuming.id.unwrap_or(NO_ID));
         self.requests.push(StoreRequest::Claim(Claim { ticket, session }));
-        self.resuming.insert(conn, Box::new(Resuming { id, token, cursors }));
+        let changes = self.claims.begin(session);
+        self.resuming.insert(conn, Box::new(Resuming { changes, ..resuming }));
         if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
             open.waits = Waits::Page;
         }
-        Ok(())
+    }
+
+    /// Returns the resume of this connection that has waited for the answer to a claim of this session, if there is
+    /// one, and whether anything became of the session since: the answer does not say so.
+    fn take_resuming(&mut self, conn: ConnId, session: SessionId) -> Option<(Resuming, bool)> {
+        self.resuming.get(&conn).filter(|asked| asked.token.identity.session == session)?;
+        let asked = self.resuming.remove(&conn)?;
+        let is_late = self.claims.end(session) != asked.changes && self.hub.find_session(session).is_none();
+        Some((*asked, is_late))
+    }
+
+    /// Forgets the resume of a connection that is gone.
+    pub(super) fn forget_claim(&mut self, conn: ConnId) {
+        if let Some(asked) = self.resuming.remove(&conn) {
+            self.claims.end(asked.token.identity.session);
+        }
+    }
+
+    /// Hands over to the store what became of sessions. The closing frame of a client that has ended its session waits
+    /// for the answer.
+    pub(super) fn note_became(&mut self, net: &mut Connections) {
+        for Became { session, standing, client } in self.hub.poll_became() {
+            self.claims.change(session);
+            let asker = (standing == Standing::Ended).then(|| Ticket::new(client, Purpose::End, 0));
+            if asker.is_some() {
+                net.hold_close(client);
+            }
+            let holder = Holder::of(net.payer(client).network());
+            self.requests.push(StoreRequest::Mark(Mark { session, standing, holder, asker }));
+        }
     }
 
     /// Continues a resume with the record that the store kept of the session.
     pub(super) fn claimed(&mut self, net: &mut Connections, claimed: Claimed) {
-        let Claimed { ticket, session, parked } = claimed;
+        let Claimed { ticket, session, parked, standing } = claimed;
         super::chat::answered(net, &ticket);
-        let asked = self.resuming.remove(&ticket.conn).filter(|asked| asked.token.identity.session == session);
-        let Some(asked) = asked else {
+        let Some((asked, is_late)) = self.take_resuming(ticket.conn, session) else {
             // The client is gone, and may try again.
             return self.park_again(parked);
         };
+        if is_late {
+            self.park_again(parked);
+            return self.claim(net, ticket.conn, asked);
+        }
         let id = asked.id;
         let age = self.running_seconds(net.now().mono).saturating_sub(asked.token.issued);
         let done = if parked.is_none() && self.hub.find_session(session).is_none() && age > self.limits.park_for {
             Err(Refusal::new(id, ErrorCode::NotResumable, "the session has expired; join again"))
         } else {
-            self.take_over(net, ticket.conn, *asked, parked)
+            self.take_over(net, ticket.conn, asked, parked, standing)
         };
         self.settle_resume(net, ticket.conn, done);
     }
 
     /// Continues a resume although the store cannot read its record: the token identifies the client, and the cursors
-    /// say where it continues.
-    pub(super) fn claim_failed(&mut self, net: &mut Connections, ticket: &Ticket, session: SessionId) {
+    /// say where it continues. `standing` is what is known of the session all the same.
+    pub(super) fn claim_failed(
+        &mut self,
+        net: &mut Connections,
+        ticket: &Ticket,
+        session: SessionId,
+        standing: Option<Standing>,
+    ) {
         super::chat::answered(net, ticket);
-        let asked = self.resuming.remove(&ticket.conn).filter(|asked| asked.token.identity.session == session);
-        if let Some(asked) = asked {
-            let done = self.take_over(net, ticket.conn, *asked, None);
+        if let Some((asked, is_late)) = self.take_resuming(ticket.conn, session) {
+            if is_late {
+                return self.claim(net, ticket.conn, asked);
+            }
+            let done = self.take_over(net, ticket.conn, asked, None, standing);
             self.settle_resume(net, ticket.conn, done);
         }
     }
@@ -163,13 +212,14 @@ impl Chat {
         conn: ConnId,
         resuming: Resuming,
         parked: Option<Parked>,
+        standing: Option<Standing>,
     ) -> Result<(), Refusal> {
-        let Resuming { id, token, cursors } = resuming;
+        let Resuming { id, token, cursors, .. } = resuming;
         let Some(provisional) = net.get(conn).and_then(|c| c.open()).map(|open| open.session) else {
             self.park_again(parked);
             return Ok(());
         };
-        let resumed = match self.hub.handle_resume(provisional, conn, token.identity, parked.as_ref()) {
+        let resumed = match self.hub.handle_resume(provisional, conn, token.identity, parked.as_ref(), standing) {
             Ok(resumed) => resumed,
             Err(error) => {
                 self.park_again(parked);

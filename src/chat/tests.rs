@@ -1,6 +1,7 @@
 //! The whole pure machine, bytes in and bytes out, in the same world as under the fuzzer: named scenes, and steps in
 //! any order.
 
+mod ends;
 mod events;
 mod handshakes;
 mod places;
@@ -16,7 +17,7 @@ use super::Chat;
 use crate::engine::*;
 use crate::fuzzing::world::{Sizes, World};
 use crate::fuzzing::ws_stream::masked;
-use crate::store::{StoreEvent, StoreRequest};
+use crate::store::{Standing, StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis, WallMillis};
 
 impl World {

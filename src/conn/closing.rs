@@ -24,29 +24,40 @@ const ACKS_FIRST: u64 = 1000;
 const ENDED: &str = "the session has ended";
 
 impl Connection {
-    /// Answers the peer's close frame with the same code.
+    /// Answers the peer's close frame with the same code, once [`Connection::settle_close`] is called.
     pub(super) fn close_answering(&mut self, code: Option<u16>, now: Millis) -> Ending {
         let ending = if self.is_sealed() { Ending::UnsealedClose(code) } else { Ending::PeerClosed(code) };
         self.part(ending, now);
         ending
     }
 
-    /// Closes the WebSocket because its peer has ended the session; `None` if it closes already.
+    /// Closes the WebSocket because its peer has ended the session, once [`Connection::settle_close`] is called; `None`
+    /// if it closes already.
     pub fn end(&mut self, now: Millis) -> Option<Ending> {
         self.open()?;
         self.part(Ending::PeerEnded, now);
         Some(Ending::PeerEnded)
     }
 
-    /// Answers the peer's close, behind the queue and, for at most [`ACKS_FIRST`], behind acknowledgements that are
-    /// still to come.
+    /// Waits with the answer to the peer's close for acknowledgements that are still to come, and for what is found out
+    /// to be awaited beside them, but for at most [`ACKS_FIRST`].
     fn part(&mut self, ending: Ending, now: Millis) {
         let in_flight = self.open().map_or(0, |open| open.in_flight);
-        if in_flight > 0 {
-            self.state = State::Parting(Parting { ending, in_flight, until: now.after(ACKS_FIRST) });
-        } else {
-            self.answer_close(ending, now);
+        self.state = State::Parting(Parting { ending, in_flight, until: now.after(ACKS_FIRST) });
+    }
+
+    /// Makes the answer to the peer's close wait for one thing more, of which [`Connection::answered`] tells.
+    pub fn hold_close(&mut self) {
+        if let State::Parting(parting) = &mut self.state {
+            parting.in_flight = parting.in_flight.saturating_add(1);
         }
+    }
+
+    /// Answers the peer's close behind the queue, if it waits for nothing. Returns whether it did.
+    pub fn settle_close(&mut self, now: Millis) -> bool {
+        let State::Parting(Parting { ending, in_flight: 0, .. }) = self.state else { return false };
+        self.answer_close(ending, now);
+        true
     }
 
     pub(super) fn answer_close(&mut self, ending: Ending, now: Millis) {
@@ -61,17 +72,14 @@ impl Connection {
         self.state = State::Flushing { ending };
     }
 
-    /// Records that one more send was answered. Returns true if the answer to the peer's close waited for this.
+    /// Records that one more send was answered, or the end of the session recorded. Returns true if the answer to the
+    /// peer's close waited for this.
     pub fn answered(&mut self, now: Millis) -> bool {
         match &mut self.state {
             State::Open(open) => open.in_flight = open.in_flight.saturating_sub(1),
             State::Parting(parting) => {
                 parting.in_flight = parting.in_flight.saturating_sub(1);
-                if parting.in_flight == 0 {
-                    let ending = parting.ending;
-                    self.answer_close(ending, now);
-                    return true;
-                }
+                return self.settle_close(now);
             }
             _ => {}
         }

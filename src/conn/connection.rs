@@ -63,12 +63,13 @@ pub enum Encoding {
 /// Bytes of one connection with empty buffers.
 pub const IDLE_BYTES: usize = size_of::<Connection>() + size_of::<Http>();
 
-/// A WebSocket that its peer has closed while sends await the store: their acknowledgements go out before the answering
-/// close frame (RFC 6455 §5.5.1 lets it wait). The session's use of it is over.
+/// A WebSocket that its peer has closed while something awaits the store: the acknowledgements of its sends go out
+/// before the answering close frame (RFC 6455 §5.5.1 lets it wait), and the end of its session is recorded. The
+/// session's use of it is over.
 pub(super) struct Parting {
     /// How the peer closed it.
     pub ending: Ending,
-    /// Sends that the store has not answered.
+    /// Sends, and the end of the session, that the store has not answered.
     pub in_flight: u16,
     /// When the answer goes out at the latest.
     pub until: Millis,

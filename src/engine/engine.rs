@@ -410,6 +410,7 @@ impl<A: App> Engine<A> {
         if let Some(session) = session {
             self.app.gone(&mut self.net, conn, session, ending);
         }
+        self.net.settle_close(conn);
     }
 
     fn wrote(&mut self, conn: ConnId, taken: usize) {

@@ -194,6 +194,22 @@ impl Connections {
         ending
     }
 
+    /// Makes the answer to a client's close wait for one thing more; see [`Connection::hold_close`].
+    pub fn hold_close(&mut self, id: ConnId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.hold_close();
+        }
+    }
+
+    /// Answers a client's close, if it waits for nothing; see [`Connection::settle_close`].
+    pub fn settle_close(&mut self, id: ConnId) {
+        let now = self.now.mono;
+        if self.get_mut(id).is_some_and(|connection| connection.settle_close(now)) {
+            self.mark_dirty(id);
+            self.arm(id);
+        }
+    }
+
     /// Answers the awaited request with the head of an event stream for this session. The connection counts against its
     /// client from now on. `early`: see [`Connection::begin_events`].
     pub fn begin_events(&mut self, id: ConnId, head: Response, session: SessionSlot, early: u8) {

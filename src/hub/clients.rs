@@ -195,4 +195,8 @@ pub enum HubError {
     BodyReused,
     /// A later generation of the session's token was presented, or the socket has joined a room already.
     NotResumable,
+    /// The session has ended.
+    SessionEnded,
+    /// No server has issued the token.
+    UnknownToken,
 }

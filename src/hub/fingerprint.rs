@@ -28,6 +28,7 @@ impl Hub {
             by_id: _,
             absences: _,
             parks,
+            became,
             reads,
             appends,
             appending,
@@ -55,7 +56,7 @@ impl Hub {
             slot.hash(to);
             hash_session(session, *now, to);
         }
-        (parks, reads, appends, dirty, turns, is_behind, next_stay).hash(to);
+        (parks, became, reads, appends, dirty, turns, is_behind, next_stay).hash(to);
         for (slot, room) in stalled {
             (slot, sessions.get(*slot).is_some(), room).hash(to);
         }
@@ -86,12 +87,13 @@ fn hash_session(session: &Session, now: Millis, to: &mut impl Hasher) {
         generation,
         token_issued,
         private,
+        was_in_room,
         follows,
         slot_generation: _,
         rooms,
         absence,
     } = session;
-    (id, member, name, client, generation, token_issued, private, follows, rooms).hash(to);
+    (id, member, name, client, generation, token_issued, private, was_in_room, follows, rooms).hash(to);
     if let Some(absence) = absence {
         let Absence { away_at, until } = **absence;
         (away_at.map(|at| at.since(now)), until.since(now)).hash(to);

@@ -12,10 +12,10 @@ use super::reads::Reads;
 use super::removal::Removal;
 use super::requests::{Presence, Said, Start};
 use super::room::Room;
-use super::session::{Absences, Membership, SESSION_BYTES, Session, Sessions};
+use super::session::{Absences, Became, Membership, SESSION_BYTES, Session, Sessions};
 use super::tail::Tails;
 use super::turns::Turns;
-use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
+use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, Standing, StoreRequest, Ticket};
 use crate::types::{Body, Epoch, Era, Millis, RoomId, Seq, SessionId, SessionSlot};
 
 /// Bytes of a room besides its members and messages.
@@ -45,6 +45,8 @@ pub struct Hub {
     pub(super) absences: Absences,
     /// Sessions that did not come back, for the store to keep.
     pub(super) parks: Vec<Parked>,
+    /// What became of sessions, for the store.
+    pub(super) became: Vec<Became>,
     pub(super) reads: Reads,
     pub(super) appends: Vec<Append>,
     /// Undecided appends of sessions, by room. The room may have no member any more.
@@ -82,6 +84,7 @@ impl Hub {
             by_id: HashMap::new(),
             absences: Absences::default(),
             parks: Vec::new(),
+            became: Vec::new(),
             reads: Reads::default(),
             appends: Vec::new(),
             appending: HashMap::new(),
@@ -306,6 +309,10 @@ impl Hub {
             state: State::Joining(Box::new(Joining { id, start, sends: Vec::new(), kept: None, wait: Wait::Nothing })),
         });
         self.memberships += 1;
+        if !session.follows && !std::mem::replace(&mut session.was_in_room, true) && session.generation > 0 {
+            let standing = Standing::Presented(session.generation);
+            self.became.push(Became { session: session.id, standing, client: session.client });
+        }
         session.rooms.reserve_exact(1);
         session.rooms.push(Membership { room: room_id.clone(), seat: seat as u32 });
         if session.follows {

@@ -36,5 +36,5 @@ pub use clients::{
 pub use hub::{Hub, MEMBERSHIP_BYTES};
 pub use limits::HubLimits;
 pub use requests::{Cursor, Presence, Said, Start};
-pub use session::{SESSION_BYTES, Session};
+pub use session::{Became, SESSION_BYTES, Session};
 pub use sessions::Resumed;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::store::Standing;
 use crate::types::{Author, ConnId, MemberId, Millis, Name, RoomId, SessionId, SessionSlot};
 
 /// An identity and the rooms it is in. Outlives its connections.
@@ -18,12 +19,22 @@ pub struct Session {
     pub token_issued: u64,
     /// Whether it began over a connection that cannot be read in transit (TLS or sealed).
     pub private: bool,
+    /// Whether it was ever in a room, so that the store is told what becomes of it.
+    pub was_in_room: bool,
     /// Whether it only listens: it is not announced, and neither kept after a drop nor parked.
     pub follows: bool,
     /// Distinguishes it from earlier sessions with the same index.
     pub(super) slot_generation: u32,
     pub(super) rooms: Vec<Membership>,
     pub(super) absence: Option<Box<Absence>>,
+}
+
+/// What became of a session that was in a room, for the store, and the client of whom it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Became {
+    pub session: SessionId,
+    pub standing: Standing,
+    pub client: ConnId,
 }
 
 /// Bytes of one session that is in no room, with its name, its entry by id, and its absence.

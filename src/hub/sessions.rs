@@ -5,9 +5,9 @@
 use super::answers::may_be_of;
 use super::clients::{Clients, HubError, PresenceEvent, PresenceKind};
 use super::member::{Joining, Member, State, Wait};
-use super::session::{Absence, Membership, Session};
+use super::session::{Absence, Became, Membership, Session};
 use super::{Cursor, Hub, Presence, Start};
-use crate::store::Parked;
+use crate::store::{Barred, Parked, Standing, admit};
 use crate::types::{ConnId, Identity, Millis, Name, RoomId, Seq, SessionId, SessionSlot};
 
 /// Milliseconds after which a dropped member is shown as away. A shorter drop is not shown at all.
@@ -47,6 +47,7 @@ impl Hub {
             generation,
             token_issued: 0,
             private,
+            was_in_room: false,
             follows: false,
             slot_generation: 0,
             rooms: Vec::new(),
@@ -86,9 +87,11 @@ impl Hub {
 
     /// Ends the session of a client that left for good. Does nothing if the session has another client by now.
     pub fn handle_gone(&mut self, slot: SessionSlot, client: ConnId) {
-        if self.session(slot).is_some_and(|s| s.client == client) {
-            self.end_session(slot);
+        let Some(session) = self.session(slot).filter(|s| s.client == client) else { return };
+        if session.was_in_room {
+            self.became.push(Became { session: session.id, standing: Standing::Ended, client });
         }
+        self.end_session(slot);
     }
 
     /// Detaches the session of a client that dropped: it keeps its place in every room for `resume_within`. A session
@@ -119,39 +122,56 @@ impl Hub {
     }
 
     /// Attaches the session `identity` to the returning `client`, whose session `provisional` ends. `parked` is the
-    /// store's record of a session that is not here, if it has one. Once the client has been greeted, call
-    /// [`Hub::handle_return`].
+    /// store's record of a session that is not here, if it has one, and `standing` what the store knows of it. Once the
+    /// client has been greeted, call [`Hub::handle_return`].
     ///
     /// # Errors
-    /// [`HubError::NotResumable`] where a later generation of the token was presented, or the session joined a room.
+    /// [`HubError::NotResumable`] where a later generation of the token was presented, or the provisional session
+    /// joined a room; [`HubError::SessionEnded`]; [`HubError::UnknownToken`].
     pub fn handle_resume(
         &mut self,
         provisional: SessionSlot,
         client: ConnId,
         identity: Identity,
         parked: Option<&Parked>,
+        standing: Option<Standing>,
     ) -> Result<Resumed, HubError> {
-        let presented = match (self.find_session(identity.session), parked) {
-            (Some(slot), _) => self.session(slot).map_or(0, |s| s.generation),
-            (None, Some(parked)) => parked.generation,
-            (None, None) => 0,
+        let (id, generation) = (identity.session, identity.generation);
+        let known = match self.find_session(id).and_then(|slot| self.session(slot)) {
+            Some(session) => Some(Standing::Presented(session.generation)),
+            None => parked.map(|parked| Standing::Presented(parked.generation)).max(standing),
         };
+        admit(known, generation).map_err(|barred| match barred {
+            Barred::Earlier => HubError::NotResumable,
+            Barred::Ended => HubError::SessionEnded,
+            Barred::Forged => HubError::UnknownToken,
+        })?;
         let is_provisional = self.session(provisional).is_some_and(|s| s.client == client && s.is_idle());
-        if identity.generation < presented || !is_provisional {
+        if !is_provisional {
             return Err(HubError::NotResumable);
         }
-        let generation = identity.generation;
-        let Some(slot) = self.find_session(identity.session) else {
+        let presented = Standing::Presented(generation);
+        let Some(slot) = self.find_session(id) else {
             self.end_session(provisional);
             // It may have been named after this token was issued, and its client have missed the newer token.
             let name = parked.map_or(identity.name, |parked| parked.name.clone());
             let slot = self.handle_session(Identity { name, ..identity }, client);
+            let was_in_room = parked.is_some() || standing.is_some();
+            if let Some(session) = self.sessions.get_mut(slot) {
+                session.was_in_room = was_in_room;
+            }
+            if was_in_room && standing != Some(presented) {
+                self.became.push(Became { session: id, standing: presented, client });
+            }
             return Ok(Resumed { slot, superseded: None });
         };
         if slot != provisional {
             self.end_session(provisional);
         }
         let Some(session) = self.sessions.get_mut(slot) else { return Err(HubError::NotResumable) };
+        if session.was_in_room && session.generation != generation {
+            self.became.push(Became { session: id, standing: presented, client });
+        }
         session.generation = generation;
         let before = std::mem::replace(&mut session.client, client);
         let was_shown_away = session.is_shown_away();
@@ -247,6 +267,11 @@ impl Hub {
     /// Drains the sessions that the store is to keep.
     pub fn poll_parks(&mut self) -> impl Iterator<Item = Parked> {
         self.parks.drain(..)
+    }
+
+    /// Drains what became of sessions.
+    pub fn poll_became(&mut self) -> impl Iterator<Item = Became> {
+        self.became.drain(..)
     }
 
     // Helpers.

@@ -10,6 +10,9 @@ use crate::store::Why;
 /// The refusal of a request over the rate limit.
 pub const TOO_FAST: &str = "too many requests in a short time";
 
+/// The refusal of a token that no server has issued on this database.
+pub const UNKNOWN_TOKEN: &str = "unknown session token; join again";
+
 /// The operation in which the store failed, with the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreFault {
@@ -66,6 +69,8 @@ impl Reason {
                 ErrorCode::KeyReused,
                 "this room has a message with this very ciphertext; nothing was stored or passed on".into(),
             ),
+            HubError::SessionEnded => (ErrorCode::NotResumable, "the session has ended; join again".into()),
+            HubError::UnknownToken => (ErrorCode::NotResumable, UNKNOWN_TOKEN.into()),
             HubError::NotResumable => (
                 ErrorCode::NotResumable,
                 "the session has gone on with a later token, or this socket is in a room already; resume on a new socket"

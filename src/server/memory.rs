@@ -220,6 +220,9 @@ impl Worst {
             "detached_max",
             (limits.detached_max as u64).saturating_mul((hub::SESSION_BYTES + hub::MEMBERSHIP_BYTES) as u64),
         ));
+        // `sqlite/standings.rs`.
+        let became = (store::STANDINGS * store::HOLDER_BYTES) as u64;
+        shared.push(fixed("what became of sessions", "their number", became));
         if settings.storage.durability == Durability::Memory {
             // A row, its place in the order, and its rooms with their ids.
             let rooms = rooms.saturating_mul((size_of::<(RoomId, Seq)>() + RoomId::MAX) as u64);

@@ -17,11 +17,12 @@ use super::schema::{ROOM_IDS, integer, message_id, number};
 use super::sealed_bodies::{self, Filling};
 use super::sealing::{Sealing, message_place};
 use super::space::Space;
+use super::standings::{ROW, Standings};
 use super::unfolded::{Folded, Unfolded};
 use super::windows::Windows;
 use crate::store::idempotency::Seen;
-use crate::store::{Append, Claim, Found, Parked, Read, Seek, StoreRequest};
-use crate::types::{Digest, Era, RoomId, Seq, WallMillis};
+use crate::store::{Append, Claim, Found, Holder, Mark, Parked, Read, STANDINGS, Seek, Standing, StoreRequest};
+use crate::types::{Digest, Era, RoomId, Seq, SessionId, WallMillis};
 
 /// Maximum number of room rows cached between batches. About 150 bytes each.
 pub(super) const ROOMS: usize = 4_096;
@@ -38,6 +39,7 @@ pub(super) enum Write {
     Append(Append),
     Park(Parked),
     Claim(Claim),
+    Mark(Mark),
     Seek(Seek),
     Use(RoomId),
     Remove(RoomId),
@@ -54,6 +56,7 @@ impl Write {
         match self {
             Write::Append(append) => append.body.len(),
             Write::Park(parked) => 64 + parked.rooms.len() * 24,
+            Write::Mark(_) => ROW as usize,
             Write::Claim(_) | Write::Seek(_) | Write::Use(_) | Write::Remove(_) => 0,
         }
     }
@@ -67,6 +70,7 @@ pub(super) fn divide(requests: &mut Vec<StoreRequest>) -> (Vec<Write>, Vec<Read>
             StoreRequest::Append(append) => writes.push(Write::Append(append)),
             StoreRequest::Park(parked) => writes.push(Write::Park(parked)),
             StoreRequest::Claim(claim) => writes.push(Write::Claim(claim)),
+            StoreRequest::Mark(mark) => writes.push(Write::Mark(mark)),
             StoreRequest::Seek(seek) => writes.push(Write::Seek(seek)),
             StoreRequest::Use(room) => writes.push(Write::Use(room)),
             StoreRequest::Remove(room) => writes.push(Write::Remove(room)),
@@ -100,7 +104,8 @@ pub(super) enum Decision {
     /// There is no such room, and this append may not make it.
     NotMade,
     Parked,
-    Claimed(Option<Box<Parked>>),
+    Claimed(Option<Box<Parked>>, Option<Standing>),
+    Marked,
     Sought(Found),
     Used,
     Removed {
@@ -116,6 +121,7 @@ pub(super) struct Batches {
     pub grown: Grown,
     pub space: Space,
     pub parking: Parking,
+    pub standings: Standings,
     pub removals: Removals,
     /// Maximum number of rooms.
     pub rooms_max: u64,
@@ -167,6 +173,7 @@ impl Batches {
             grown: Grown::default(),
             space: Space::default(),
             parking,
+            standings: Standings::new(STANDINGS as u64),
             removals: Removals::default(),
             rooms_max: ROOM_IDS,
             running: 0,
@@ -200,8 +207,12 @@ impl Batches {
             roll_back(conn);
             self.rooms.clear();
             (self.parking.held, self.removals.count) = before;
-        } else if now >= self.running + RUNNING_STEP {
-            self.running = now;
+            self.standings.failed();
+        } else {
+            self.standings.committed();
+            if now >= self.running + RUNNING_STEP {
+                self.running = now;
+            }
         }
         if self.rooms.len() > ROOMS {
             self.rooms.clear();
@@ -218,6 +229,9 @@ impl Batches {
     ) -> rusqlite::Result<Vec<Decision>> {
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         self.space.measure(conn)?;
+        if batch.iter().any(|write| matches!(write, Write::Mark(_))) {
+            self.standings.trim(conn)?;
+        }
         let before = self.unfolded.rows();
         let mut adding = Adding { windows: Windows::default(), added: Vec::with_capacity(batch.len()) };
         let mut decisions = Vec::with_capacity(batch.len());
@@ -238,13 +252,11 @@ impl Batches {
                         removal::note_parked(conn, parked, now, self.parking.keep)?;
                         Decision::Parked
                     }
-                    Write::Claim(claim) => {
-                        let parked = self.parking.claim(conn, claim.session, now, self.sealing.as_ref())?;
-                        if let Some(parked) = &parked {
-                            removal::note_parked(conn, parked, now, self.parking.keep)?;
-                        }
-                        Decision::Claimed(parked.map(Box::new))
+                    Write::Mark(mark) => {
+                        self.standings.put(conn, mark, now, self.sealing.as_ref())?;
+                        Decision::Marked
                     }
+                    Write::Claim(claim) => self.claim(conn, claim.session, now)?,
                     Write::Seek(seek) => Decision::Sought(self.seek(conn, seek)?),
                     Write::Use(room) => {
                         removal::note_use(conn, room, now, self.parking.keep)?;
@@ -267,6 +279,29 @@ impl Batches {
         }
         windows.renew_recent(&mut self.unfolded);
         Ok(decisions)
+    }
+
+    /// Takes out a parked session. What it says of the session's tokens stays.
+    fn claim(&mut self, conn: &Connection, session: SessionId, now: u64) -> rusqlite::Result<Decision> {
+        let standing = Standings::of(conn, session, self.sealing.as_ref())?;
+        if standing == Some(Standing::Ended) {
+            return Ok(Decision::Claimed(None, standing));
+        }
+        let parked = self.parking.claim(conn, session, now, self.sealing.as_ref())?;
+        if let Some(parked) = &parked {
+            removal::note_parked(conn, parked, now, self.parking.keep)?;
+            if parked.generation > 0 {
+                let standing = Standing::Presented(parked.generation);
+                let mark = Mark { session, standing, holder: Holder::of(None), asker: None };
+                self.standings.put(conn, &mark, now, self.sealing.as_ref())?;
+            }
+        }
+        Ok(Decision::Claimed(parked.map(Box::new), standing))
+    }
+
+    /// Returns what became of a session, as far as the database knows.
+    pub fn standing(&self, conn: &Connection, session: SessionId) -> rusqlite::Result<Option<Standing>> {
+        Standings::of(conn, session, self.sealing.as_ref())
     }
 
     /// Returns whether a request may have a room taken in.

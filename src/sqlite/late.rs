@@ -1,38 +1,86 @@
-//! Sessions that could not be parked yet, since the store failed or its database was full. They wait in memory, where
-//! those who come back find them, and go with later batches, a bounded number at a time. Independent of threads, files
-//! and clocks.
+//! What is to be written of sessions and could not be yet, since the store failed or its database was full: sessions to
+//! be parked, and what became of others. It waits in memory, where those who come back find it, and goes with later
+//! batches, a bounded number at a time. Independent of threads, files and clocks.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::batch::Write;
-use crate::store::Parked;
+use crate::store::{Holder, Holders, Mark, Parked, Victim};
 use crate::types::SessionId;
 
-/// Maximum number of sessions that wait. Beyond it the oldest are lost, as in a crash.
+/// Maximum number of sessions that wait. Beyond it those are lost, as in a crash, that came first of the network that
+/// has most.
 const SESSIONS: usize = 10_000;
 
 /// Maximum number that go with a batch. While they do not fit, fewer and fewer do.
 const AT_ONCE: usize = 256;
 
-/// The sessions that wait, each once.
-pub(super) struct Late {
+/// What waits.
+pub(super) trait Waits: Clone {
+    fn session(&self) -> SessionId;
+
+    /// Returns the network that pays for it, as far as that is known.
+    fn holder(&self) -> Holder {
+        Holder::of(None)
+    }
+
+    fn write(&self) -> Write;
+}
+
+impl Waits for Parked {
+    fn session(&self) -> SessionId {
+        self.session
+    }
+
+    fn write(&self) -> Write {
+        Write::Park(self.clone())
+    }
+}
+
+impl Waits for Mark {
+    fn session(&self) -> SessionId {
+        self.session
+    }
+
+    fn holder(&self) -> Holder {
+        self.holder
+    }
+
+    fn write(&self) -> Write {
+        Write::Mark(*self)
+    }
+}
+
+/// What waits, of each session once.
+pub(super) struct Late<T> {
     /// By the order in which they came, each with the running second since when it waits.
-    waiting: BTreeMap<u64, (u64, Parked)>,
+    waiting: BTreeMap<u64, (u64, T)>,
     places: HashMap<SessionId, u64>,
+    holders: Holders<SessionId>,
     next: u64,
     /// Number of those that go with the next batch.
     at_once: usize,
     /// How many of the first are in the batch that is being written.
     tried: usize,
+    /// How many were lost for want of a place, and nobody was told of.
+    lost: u64,
 }
 
-impl Default for Late {
-    fn default() -> Late {
-        Late { waiting: BTreeMap::new(), places: HashMap::new(), next: 0, at_once: AT_ONCE, tried: 0 }
+impl<T> Default for Late<T> {
+    fn default() -> Late<T> {
+        Late {
+            waiting: BTreeMap::new(),
+            places: HashMap::new(),
+            holders: Holders::default(),
+            next: 0,
+            at_once: AT_ONCE,
+            tried: 0,
+            lost: 0,
+        }
     }
 }
 
-impl Late {
+impl<T: Waits> Late<T> {
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -43,54 +91,73 @@ impl Late {
         (self.waiting.len(), self.at_once)
     }
 
-    /// Adds a session at this running second, in the place of an earlier record of it.
-    pub fn push(&mut self, parked: Parked, now: u64) {
-        self.remove(parked.session);
-        self.places.insert(parked.session, self.next);
-        self.waiting.insert(self.next, (now, parked));
+    /// Returns how many were lost since it was last asked.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Adds one at this running second, in the place of an earlier one of its session.
+    pub fn push(&mut self, late: T, now: u64) {
+        let session = late.session();
+        self.remove(session);
+        self.places.insert(session, self.next);
+        self.holders.put(session, late.holder());
+        self.waiting.insert(self.next, (now, late));
         self.next += 1;
-        if self.waiting.len() > SESSIONS {
-            self.pop_first();
+        if self.waiting.len() > SESSIONS
+            && let Some(Victim::Record(session, _)) = self.holders.next_victim(0)
+        {
+            self.remove(session);
+            self.lost += 1;
         }
     }
 
-    /// Removes what has waited for longer than `keep`, in running seconds: the rooms of those sessions may have been
-    /// removed since.
+    /// Removes what has waited for longer than `keep`, in running seconds: nobody can come back for it, and the rooms
+    /// of those sessions may have been removed since.
     pub fn expire(&mut self, now: u64, keep: u64) {
         while self.waiting.first_key_value().is_some_and(|(_, (since, _))| since.saturating_add(keep) < now) {
             self.pop_first();
         }
     }
 
-    /// Removes and returns a session that comes back, or is parked anew; `None` if it does not wait here.
-    pub fn remove(&mut self, session: SessionId) -> Option<Parked> {
+    /// Returns what waits of a session.
+    pub fn get(&self, session: SessionId) -> Option<&T> {
+        let place = self.places.get(&session)?;
+        self.waiting.get(place).map(|(_, late)| late)
+    }
+
+    /// Removes and returns what waits of a session; `None` if nothing does.
+    pub fn remove(&mut self, session: SessionId) -> Option<T> {
         let place = self.places.remove(&session)?;
-        self.waiting.remove(&place).map(|(_, parked)| parked)
+        self.holders.remove(&session);
+        self.waiting.remove(&place).map(|(_, late)| late)
     }
 
     fn pop_first(&mut self) {
-        if let Some((_, (_, parked))) = self.waiting.pop_first() {
-            self.places.remove(&parked.session);
+        if let Some((_, (_, late))) = self.waiting.pop_first() {
+            self.places.remove(&late.session());
+            self.holders.remove(&late.session());
         }
     }
 
     /// Returns the oldest, for the beginning of a batch. They wait here until it is written.
     pub fn begin(&mut self) -> Vec<Write> {
         self.tried = self.waiting.len().min(self.at_once);
-        self.waiting.values().take(self.tried).map(|(_, parked)| Write::Park(parked.clone())).collect()
+        self.waiting.values().take(self.tried).map(|(_, late)| late.write()).collect()
     }
 
-    /// Notes that so many requests of the batch were written. Returns how many of the others wait here.
-    pub fn written(&mut self, count: usize) -> usize {
-        let parked = count.min(self.tried);
-        (0..parked).for_each(|_| self.pop_first());
-        if parked > 0 {
+    /// Notes that so many requests of the batch, from those of here on, were written. Returns how many of these are
+    /// from here, and how many of the others wait here.
+    pub fn written(&mut self, count: usize) -> (usize, usize) {
+        let written = count.min(self.tried);
+        (0..written).for_each(|_| self.pop_first());
+        if written > 0 {
             self.at_once = (self.at_once * 2).min(AT_ONCE);
         }
-        std::mem::take(&mut self.tried) - parked
+        (written, std::mem::take(&mut self.tried) - written)
     }
 
-    /// Takes the sessions that wait here out of a batch that failed.
+    /// Takes what waits here out of a batch that failed, whose first requests are from here.
     pub fn take_back(&mut self, batch: &mut Vec<Write>) {
         if self.tried > 0 {
             self.at_once = (self.at_once / 2).max(1);
@@ -102,6 +169,7 @@ impl Late {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Standing;
     use crate::store::samples::session_in;
 
     fn parked(number: u64) -> Parked {
@@ -121,7 +189,7 @@ mod tests {
         batch.iter().map(of).collect()
     }
 
-    fn waiting(late: &Late) -> Vec<u64> {
+    fn waiting(late: &Late<Parked>) -> Vec<u64> {
         assert_eq!(late.waiting.len(), late.places.len());
         late.waiting.values().map(|(_, parked)| parked.member.as_u64()).collect()
     }
@@ -133,9 +201,9 @@ mod tests {
         let batch = late.begin();
         assert_eq!(numbers(&batch), (0..256).collect::<Vec<_>>());
         // Only a part of the batch was written.
-        assert_eq!((late.written(200), waiting(&late)), (56, (200..600).collect()));
+        assert_eq!((late.written(200), waiting(&late)), ((200, 56), (200..600).collect()));
         late.begin();
-        assert_eq!((late.written(300), waiting(&late)), (0, (456..600).collect()));
+        assert_eq!((late.written(300), waiting(&late)), ((256, 0), (456..600).collect()));
         (0..20_000).for_each(|n| late.push(parked(n), 7));
         assert_eq!(waiting(&late), (10_000..20_000).collect::<Vec<_>>());
     }
@@ -171,5 +239,21 @@ mod tests {
         let again = Parked { generation: 7, ..parked(1) };
         late.push(again.clone(), 12);
         assert_eq!((waiting(&late), late.remove(parked(1).session)), (vec![3, 1], Some(again)));
+    }
+
+    #[test]
+    fn of_too_many_marks_the_oldest_of_the_largest_network_are_lost_and_counted() {
+        let mark = |number: u64, network: u8| Mark {
+            session: parked(number).session,
+            standing: Standing::Ended,
+            holder: Holder::of(Some([192, 0, 2, network].into())),
+            asker: None,
+        };
+        let mut late = Late::default();
+        (0..10).for_each(|n| late.push(mark(n, 1), 5));
+        (10..SESSIONS as u64 + 100).for_each(|n| late.push(mark(n, 2), 5));
+        assert!((0..10).all(|n| late.get(parked(n).session) == Some(&mark(n, 1))));
+        assert_eq!((late.get(parked(109).session), late.get(parked(110).session)), (None, Some(&mark(110, 2))));
+        assert_eq!((late.take_lost(), late.take_lost()), (100, 0));
     }
 }

@@ -47,6 +47,7 @@ mod sealing;
 mod shortage;
 mod sizes;
 mod space;
+mod standings;
 mod start_check;
 mod stepped;
 mod unfolded;

@@ -11,7 +11,7 @@ use super::checkpoint::Length;
 use super::limits::Limit;
 use super::writer::{Health, WriterLoop, WriterParts, is_full};
 use crate::store::{
-    Append, Appended, Claim, Claimed, Found, Outage, Outcome, Parked, Removed, Seek, Sought, StoreEvent, Why,
+    Append, Appended, Claim, Claimed, Found, Outage, Outcome, Parked, Removed, Seek, Sought, Standing, StoreEvent, Why,
 };
 use crate::types::Message;
 
@@ -41,10 +41,15 @@ impl WriterLoop {
                     appended.push(self.decided(append, decision));
                 }
                 Write::Claim(Claim { ticket, session }) => {
-                    let parked = if let Decision::Claimed(parked) = decision { parked } else { None };
+                    let (parked, standing) = match decision {
+                        Decision::Claimed(parked, standing) => (parked, standing),
+                        _ => (None, None),
+                    };
+                    let standing = standing.max(self.late_marks.get(session).map(|late| late.standing));
                     let parked = parked.map(|parked| *parked);
-                    others.push(StoreEvent::Claimed(Claimed { ticket, session, parked }));
+                    others.push(StoreEvent::Claimed(Claimed { ticket, session, parked, standing }));
                 }
+                Write::Mark(mark) => others.extend(mark.asker.map(StoreEvent::Marked)),
                 Write::Seek(Seek { ticket, room, body, .. }) => {
                     let outcome = if let Decision::Sought(found) = decision { found } else { Found::Unknown };
                     others.push(StoreEvent::Sought(Sought { ticket, room, body, outcome }));
@@ -61,7 +66,8 @@ impl WriterLoop {
         let note = rooms_full.then(|| self.note_rooms(true)).flatten();
         let shares = self.note_shares(over);
         self.answers.send(note.into_iter().chain(shares));
-        self.answers.send(appended.into_iter().chain(others).chain(recovered));
+        let lost = recovered.is_some().then(|| self.lost_marks()).flatten();
+        self.answers.send(appended.into_iter().chain(others).chain(recovered).chain(lost));
         if removed {
             self.bound_rooms();
         }
@@ -89,10 +95,10 @@ impl WriterLoop {
         Appended { ticket, room, bytes, era, outcome }
     }
 
-    /// Answers a batch that was not stored; `full` if the database has reached its maximum size. Sessions to be parked
-    /// are kept for the next batch.
+    /// Answers a batch that was not stored; `full` if the database has reached its maximum size. What is to be written
+    /// of sessions is kept for the next batch.
     pub fn refuse(&mut self, mut batch: Vec<Write>, outage: Outage, full: bool) {
-        self.late.take_back(&mut batch);
+        self.take_back_late(&mut batch);
         let now = self.running();
         let mut appended = Vec::with_capacity(batch.len());
         let mut failed = Vec::new();
@@ -100,9 +106,13 @@ impl WriterLoop {
             match write {
                 Write::Append(append) => appended.push(refused(append, full)),
                 Write::Claim(claim) => failed.push(match self.late.remove(claim.session) {
-                    Some(parked) => claimed(&claim, parked),
-                    None => StoreEvent::ClaimFailed { ticket: claim.ticket, session: claim.session },
+                    Some(parked) => claimed(&claim, parked, self.known(claim.session)),
+                    None => {
+                        let standing = self.known(claim.session);
+                        StoreEvent::ClaimFailed { ticket: claim.ticket, session: claim.session, standing }
+                    }
                 }),
+                Write::Mark(mark) => failed.extend(self.mark_later(mark, now)),
                 Write::Seek(Seek { ticket, room, body, .. }) => {
                     failed.push(StoreEvent::Sought(Sought { ticket, room, body, outcome: Found::Unknown }));
                 }
@@ -122,9 +132,9 @@ impl WriterLoop {
     fn is_relieved_by(&self, decisions: &[Decision]) -> bool {
         let stored = |decision: &Decision| matches!(decision, Decision::Stored { .. });
         let wrote = |decision: &Decision| match decision {
-            Decision::Claimed(parked) => parked.is_some(),
+            Decision::Claimed(parked, _) => parked.is_some(),
             Decision::Removed { is_gone } => *is_gone,
-            Decision::Stored { .. } | Decision::Parked => true,
+            Decision::Stored { .. } | Decision::Parked | Decision::Marked => true,
             _ => false,
         };
         match self.health {
@@ -145,6 +155,19 @@ impl WriterLoop {
             }
             Health::Well | Health::Gone(_) => None,
         }
+    }
+
+    /// Returns the remark that there was no place for what became of some sessions while nothing could be written.
+    fn lost_marks(&mut self) -> Option<StoreEvent> {
+        let lost = match self.late_marks.take_lost() {
+            0 => return None,
+            1 => "one session".to_owned(),
+            lost => format!("{lost} sessions"),
+        };
+        Some(StoreEvent::Remark(format!(
+            "while the database could not be written, the ends and returns of {lost} were not recorded: their older \
+             tokens may be good after a crash"
+        )))
     }
 
     /// Records that writing fails. Returns the event that reports it, if it worked before or the reason has changed.
@@ -217,8 +240,8 @@ impl WriterLoop {
 }
 
 /// Answers a claim with the session that waited to be parked.
-pub(super) fn claimed(claim: &Claim, parked: Parked) -> StoreEvent {
-    StoreEvent::Claimed(Claimed { ticket: claim.ticket, session: claim.session, parked: Some(parked) })
+pub(super) fn claimed(claim: &Claim, parked: Parked, standing: Option<Standing>) -> StoreEvent {
+    StoreEvent::Claimed(Claimed { ticket: claim.ticket, session: claim.session, parked: Some(parked), standing })
 }
 
 fn refused(append: Append, full: bool) -> Appended {

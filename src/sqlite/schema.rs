@@ -155,10 +155,18 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE meta ADD COLUMN log_salt BLOB;
     CREATE TABLE log_salt (id INTEGER PRIMARY KEY, salt BLOB NOT NULL);
 ",
+    "
+    -- What became of sessions that were in a room (standings.rs). The id is half a digest of the session's.
+    CREATE TABLE standings (
+        id         INTEGER PRIMARY KEY,
+        at         INTEGER NOT NULL,  -- when it was written, in running seconds
+        generation INTEGER            -- the highest one of its tokens that was presented; NULL: it has ended
+    );
+",
 ];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 12;
+pub const VERSION: i32 = 13;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
@@ -172,6 +180,8 @@ pub(super) mod since {
     pub const OLDEST: i32 = 8;
     /// `free_rooms`, and `rooms.era`.
     pub const REMOVAL: i32 = 9;
+    /// `standings`.
+    pub const STANDINGS: i32 = 13;
 }
 
 /// Returns the database's version: 0 for an empty file, and possibly one that this racerd does not know.
@@ -499,7 +509,12 @@ pub(super) fn forget_epoch(conn: &Connection) -> rusqlite::Result<()> {
     // Otherwise most of the key's bytes stay in what the shorter row leaves free of its page.
     conn.execute_batch("PRAGMA secure_delete = ON")?;
     conn.execute("UPDATE meta SET epoch = '', clean = 1 WHERE id = 1", [])?;
-    void_tokens(conn)
+    void_tokens(conn)?;
+    if version(conn)? >= since::STANDINGS {
+        // No token of theirs opens any more.
+        while conn.execute("DELETE FROM standings WHERE id IN (SELECT id FROM standings LIMIT 1000)", [])? > 0 {}
+    }
+    Ok(())
 }
 
 /// Removes what the key of session tokens is made of: the next start makes another. A database of an older version
@@ -652,7 +667,7 @@ mod tests {
     /// What is stored in the schema of a file is the very text, comments and all, and a file is held against it.
     #[test]
     fn a_step_is_never_changed_once_files_have_it() {
-        const DIGESTS: [&str; 12] = [
+        const DIGESTS: [&str; 13] = [
             "ae5d5a98cc1574a4040396cc8df865d8",
             "582bf479724c6283f37013ba6b761caf",
             "04e567480ddebbf40cf1705a6af022a5",
@@ -665,6 +680,7 @@ mod tests {
             "65a384d01fa89011917d017828b6683b",
             "0fd34f00f37a27713e09374b2b9f492b",
             "5b9280e0ef34ce45828fa3cf69d543e6",
+            "ad5dc2604efb2996882d6e27dc00a195",
         ];
         let digest = |step: &&str| Digest::of(step.as_bytes()).0.iter().map(|byte| format!("{byte:02x}")).collect();
         let digests: Vec<String> = MIGRATIONS.iter().map(digest).collect();

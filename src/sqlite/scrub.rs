@@ -43,7 +43,7 @@ struct Walk {
     sql: &'static str,
 }
 
-const WALKS: [Walk; 19] = [
+const WALKS: [Walk; 20] = [
     Walk { tree: "meta", keys: 1, is_text: false, sql: "SELECT id, * FROM meta WHERE id > ?1 ORDER BY id LIMIT ?2" },
     Walk {
         tree: "rooms",
@@ -135,6 +135,12 @@ const WALKS: [Walk; 19] = [
         keys: 1,
         is_text: false,
         sql: "SELECT id, salt FROM log_salt WHERE id > ?1 ORDER BY id LIMIT ?2",
+    },
+    Walk {
+        tree: "standings",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT id, at, generation FROM standings WHERE id > ?1 ORDER BY id LIMIT ?2",
     },
     Walk {
         tree: "sealed_bodies",

@@ -80,6 +80,11 @@ impl Sealing {
         (ScopedKey { key: IdempotencyKey(hash), ..key }, self.hashes.body(hash, body))
     }
 
+    /// Returns the digest by which a session is found that the database does not name. No message is in room 0.
+    pub fn session(&self, session: SessionId) -> Digest {
+        self.hashes.digest(0, Some(session), Digest([0; 16]))
+    }
+
     /// Returns the digest that the index of sealed bodies stores for this body in this room. It does not depend on the
     /// sender or the idempotency key.
     pub fn sealed_body(&self, room: i64, digest: Digest) -> Digest {

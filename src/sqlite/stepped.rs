@@ -16,8 +16,8 @@ use super::schema::Begun;
 use super::worker::Answers;
 use super::writer::{Command, Timing, WriterLoop};
 use crate::sqlite::StoreOptions;
-use crate::store::{Bounds, Read, StoreEvent, StoreRequest};
-use crate::types::Epoch;
+use crate::store::{Bounds, Read, Standing, StoreEvent, StoreRequest};
+use crate::types::{Epoch, SessionId};
 
 /// A database that the caller steps by hand. Dropping it leaves the files as a killed process would.
 pub struct SteppedLog {
@@ -103,6 +103,11 @@ impl SteppedLog {
     /// start.
     pub fn youngest_key_given(&self) -> Option<u64> {
         self.writer.giving.youngest_key()
+    }
+
+    /// Returns what the database says of a session's tokens.
+    pub fn recorded(&self, session: SessionId) -> Option<Standing> {
+        self.writer.recorded(session)
     }
 
     /// Returns how long the writer would wait for a request before the next piece of upkeep; `None` means forever.

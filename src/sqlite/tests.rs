@@ -1,5 +1,6 @@
 //! Tests of the log on disk alone, grouped by what goes wrong; this file has the helpers that they share.
 
+mod ends;
 mod folds;
 mod older;
 mod opening;

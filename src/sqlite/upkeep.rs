@@ -15,8 +15,9 @@ use super::retention::{self, Hints, Policy, Shortage, Step};
 use super::rows;
 use super::schema::{self, SCRATCH, number};
 use super::space::{NEARLY_FULL, rooms_within};
+use super::standings::ROW;
 use super::writer::{Health, Noted, WriterLoop};
-use crate::store::{About, Bounds, StoreEvent, Why};
+use crate::store::{About, Bounds, STANDINGS, StoreEvent, Why};
 use crate::types::WallMillis;
 
 /// How long a checkpoint waits for readers. Our own reader is done after a page; one in another process may stay for
@@ -45,6 +46,10 @@ const TOLD: usize = 100;
 
 /// Parked sessions may take this part.
 const PARKED_PART: u64 = 8;
+
+/// What became of sessions may take this part, but at least so many rows.
+const STANDINGS_PART: u64 = 64;
+const LEAST_STANDINGS: u64 = 1_000;
 
 /// One counter of removed rooms is kept for so many bytes of the maximum size, but at least so many. Each takes some 16
 /// bytes.
@@ -142,12 +147,18 @@ impl WriterLoop {
             roll_back(&self.parts.conn);
             0
         });
-        self.untidy |= parked > 0;
+        let (conn, keep) = (&self.parts.conn, self.parts.bounds.park_for);
+        let standings = self.batches.standings.sweep(conn, running, keep).unwrap_or_else(|error| {
+            self.tell_of_damage("what became of sessions", &error);
+            roll_back(&self.parts.conn);
+            0
+        });
+        self.untidy |= parked + standings > 0;
         let keys = self.prune.step(&self.parts.conn, running, self.parts.bounds.park_for)?;
         self.untidy |= keys.dropped > 0;
         // What waits in a room with old windows is folded first.
         let is_folding = self.fold_rooms(&keys.waiting);
-        let more = is_folding || keys.dropped + parked > 0;
+        let more = is_folding || keys.dropped + parked + standings > 0;
         if more {
             self.swept = swept;
         }
@@ -304,6 +315,7 @@ impl WriterLoop {
         self.batches.space.bound(self.parts.pages, most, may_delete);
         let bytes = u64::try_from(self.parts.pages.bytes(most)).unwrap_or(0);
         self.batches.parking.max_bytes = bytes / PARKED_PART;
+        self.batches.standings.max = (bytes / STANDINGS_PART / ROW).clamp(LEAST_STANDINGS, STANDINGS as u64);
         self.batches.removals.max = (bytes / REMOVALS_PART).max(LEAST_REMOVALS);
     }
 

@@ -33,8 +33,8 @@ use super::shortage::Giving;
 use super::unfolded::FoldLimits;
 use super::worker::Answers;
 use crate::store::Bounds;
-use crate::store::{Outage, Removed, StoreEvent, Why};
-use crate::types::Digest;
+use crate::store::{Mark, Outage, Parked, Removed, Standing, StoreEvent, Why};
+use crate::types::{Digest, SessionId};
 
 /// Maximum number of appends, parkings and claims in one transaction ...
 const BATCH_WRITES: usize = 4_096;
@@ -175,7 +175,9 @@ pub(super) struct WriterLoop {
     pub batches: Batches,
     waiting: VecDeque<Write>,
     /// Sessions that could not be parked yet.
-    pub late: Late,
+    pub late: Late<Parked>,
+    /// What became of sessions, as far as it could not be recorded yet.
+    pub late_marks: Late<Mark>,
     pub health: Health,
     started: Instant,
     /// When the files were last checked.
@@ -239,6 +241,7 @@ impl WriterLoop {
             batches: Batches::new(Parking::new(parts.bounds.parked_max, parts.bounds.park_for), sealing),
             waiting: VecDeque::new(),
             late: Late::default(),
+            late_marks: Late::default(),
             health: Health::Well,
             started: now,
             checked: now,
@@ -342,7 +345,8 @@ impl WriterLoop {
         }
         let requests = self.waiting.drain(..count).collect();
         let rest = self.settle_late(requests, false);
-        let mut batch = self.late.begin();
+        let mut batch = self.late_marks.begin();
+        batch.extend(self.late.begin());
         batch.extend(rest);
         if batch.is_empty() {
             return;
@@ -362,14 +366,14 @@ impl WriterLoop {
         }
         self.pace.begin(self.parts.clock.now(), batch.len() + self.waiting.len());
         let mut result = self.commit(&batch);
-        // Sessions to be parked keep nothing else out of a database that is full, or damaged where they are.
-        let is_parking_at_fault = match &result {
+        // What is written of sessions keeps nothing else out of a database that is full, or damaged there.
+        let is_session_at_fault = match &result {
             Err(error) if is_full(error) => self.is_at_bound(),
             Err(error) => is_damage(error),
             Ok(_) => false,
         };
-        if is_parking_at_fault && batch.iter().any(|write| matches!(write, Write::Park(_))) {
-            self.late.take_back(&mut batch);
+        if is_session_at_fault && batch.iter().any(|write| matches!(write, Write::Park(_) | Write::Mark(_))) {
+            self.take_back_late(&mut batch);
             batch = self.settle_late(batch, true);
             if batch.is_empty() {
                 return;
@@ -381,9 +385,10 @@ impl WriterLoop {
                 self.untidy = true;
                 self.idle = self.parts.timing.idle;
                 let writes = decisions.len();
-                let late = self.late.written(writes);
+                let (marked, late_marks) = self.late_marks.written(writes);
+                let (_, late) = self.late.written(writes - marked);
                 // What was taken in is folded before the rest.
-                for write in batch.drain(writes..).skip(late).rev() {
+                for write in batch.drain(writes..).skip(late_marks + late).rev() {
                     self.waiting.push_front(write);
                 }
                 self.answer(batch, decisions);
@@ -395,14 +400,21 @@ impl WriterLoop {
         }
     }
 
+    /// Takes what waits of sessions out of a batch that failed.
+    pub fn take_back_late(&mut self, batch: &mut Vec<Write>) {
+        self.late_marks.take_back(batch);
+        self.late.take_back(batch);
+    }
+
     /// Answers those of these requests that sessions decide which are not parked yet, and returns the others. With
-    /// `aside`, sessions to be parked wait, too.
+    /// `aside`, what is to be written of sessions waits, too.
     fn settle_late(&mut self, requests: Vec<Write>, aside: bool) -> Vec<Write> {
-        if self.late.is_empty() && !aside {
+        if self.late.is_empty() && self.late_marks.is_empty() && !aside {
             return requests;
         }
         let now = self.running();
         self.late.expire(now, self.batches.parking.keep);
+        self.late_marks.expire(now, self.batches.parking.keep);
         let (mut rest, mut events) = (Vec::with_capacity(requests.len()), Vec::new());
         for request in requests {
             match request {
@@ -411,11 +423,13 @@ impl WriterLoop {
                     self.late.remove(parked.session);
                     rest.push(Write::Park(parked));
                 }
+                Write::Mark(mark) if aside => events.extend(self.mark_later(mark, now)),
                 Write::Claim(claim) => match self.late.remove(claim.session) {
                     Some(parked) => {
                         // As when a row is claimed.
                         rest.extend(parked.rooms.iter().map(|(room, _)| Write::Use(room.clone())));
-                        events.push(claimed(&claim, parked));
+                        let standing = self.known(claim.session);
+                        events.push(claimed(&claim, parked, standing));
                     }
                     None => rest.push(Write::Claim(claim)),
                 },
@@ -428,6 +442,24 @@ impl WriterLoop {
         }
         self.answers.send(events);
         rest
+    }
+
+    /// Keeps a mark for later batches. Returns its answer, if somebody waits for it.
+    pub fn mark_later(&mut self, mark: Mark, now: u64) -> Option<StoreEvent> {
+        let waits = self.late_marks.get(mark.session).map(|late| late.standing);
+        let standing = waits.map_or(mark.standing, |waits| waits.max(mark.standing));
+        self.late_marks.push(Mark { standing, asker: None, ..mark }, now);
+        mark.asker.map(StoreEvent::Marked)
+    }
+
+    /// Returns what became of a session, as far as that is known here or can be read.
+    pub fn known(&self, session: SessionId) -> Option<Standing> {
+        self.recorded(session).max(self.late_marks.get(session).map(|late| late.standing))
+    }
+
+    /// Returns what the database says became of a session, if it can be read.
+    pub fn recorded(&self, session: SessionId) -> Option<Standing> {
+        self.batches.standing(&self.parts.conn, session).ok().flatten()
     }
 
     /// Commits a batch. Makes space for it first, if the database is full and messages may be deleted.
@@ -475,8 +507,11 @@ impl WriterLoop {
         // Always checked here, however recent the last check is.
         self.parts.identity.check(&self.parts.files)?;
         let mut before = None;
-        while !self.late.is_empty() && before != Some(self.late.progress()) {
-            before = Some(self.late.progress());
+        while !(self.late.is_empty() && self.late_marks.is_empty()) {
+            let progress = (self.late.progress(), self.late_marks.progress());
+            if before.replace(progress) == Some(progress) {
+                break;
+            }
             self.write_batch();
         }
         // What cannot be folded is taken in by the next run.

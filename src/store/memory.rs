@@ -4,11 +4,13 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
+use super::holders::{Holders, Victim};
 use super::idempotency::{COMMON, Entry, Seen, WINDOW, Window};
 use super::request::{
     About, Append, Appended, Claimed, Found, Outcome, Page, Parked, Read, Removed, Scope, ScopedKey, Seek, Sought,
     Span, StoreEvent, StoreRequest,
 };
+use super::standing::{Mark, STANDINGS, Standing};
 use crate::types::{Digest, Epoch, Era, IdempotencyKey, Message, RoomId, Seq, SessionId, WallMillis};
 
 /// Default maximum number of rooms. A room's head is kept forever, so that no seq is assigned twice; appends to a
@@ -54,6 +56,7 @@ pub struct MemoryLog {
     windows: Recent<(u32, SessionId), Window>,
     common: Recent<(u32, IdempotencyKey), Entry>,
     parking: Parking,
+    standings: Standings,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -132,6 +135,7 @@ impl MemoryLog {
             windows: Recent::new(WINDOWS),
             common: Recent::new(COMMON),
             parking: Parking { max: PARKED, ..Parking::default() },
+            standings: Standings { max: STANDINGS, ..Standings::default() },
         }
     }
 
@@ -147,6 +151,16 @@ impl MemoryLog {
     /// Sets the maximum number of parked sessions, instead of 100,000. Excess ones are dropped when the next is parked.
     pub fn set_parked_max(&mut self, max: u64) {
         self.parking.max = usize::try_from(max).unwrap_or(usize::MAX);
+    }
+
+    /// Sets the maximum number of sessions of which it is known what became of them, instead of 16,000.
+    pub fn set_standings_max(&mut self, max: usize) {
+        self.standings.max = max;
+    }
+
+    /// Returns what became of a session, as far as that is known.
+    pub fn standing(&self, session: SessionId) -> Option<Standing> {
+        self.standings.of(session)
     }
 
     /// Returns the same log under another epoch, as a later server would find it.
@@ -180,6 +194,13 @@ impl MemoryLog {
                     appended.push(decided);
                 }
                 StoreRequest::Park(parked) => self.parking.park(parked),
+                StoreRequest::Mark(mark) => {
+                    if !appended.is_empty() {
+                        events.push(StoreEvent::Appended(std::mem::take(&mut appended)));
+                    }
+                    events.extend(mark.asker.map(StoreEvent::Marked));
+                    self.standings.put(&mark);
+                }
                 // This log proposes no room, and so removes none.
                 StoreRequest::Use(_) => {}
                 StoreRequest::Remove(room) => {
@@ -203,9 +224,10 @@ impl MemoryLog {
                     if !appended.is_empty() {
                         events.push(StoreEvent::Appended(std::mem::take(&mut appended)));
                     }
-                    let parked = self.parking.claim(claim.session);
                     let (ticket, session) = (claim.ticket, claim.session);
-                    events.push(StoreEvent::Claimed(Claimed { ticket, session, parked }));
+                    let parked = self.parking.claim(session);
+                    let standing = self.standings.of(session);
+                    events.push(StoreEvent::Claimed(Claimed { ticket, session, parked, standing }));
                 }
             }
         }
@@ -421,6 +443,30 @@ impl Parking {
 
     fn is_at(&self, place: u64, session: SessionId) -> bool {
         self.sessions.get(&session).is_some_and(|(at, _)| *at == place)
+    }
+}
+
+/// What became of sessions. The oldest of the network that has most gives way.
+#[derive(Clone, Debug, Default)]
+struct Standings {
+    max: usize,
+    known: HashMap<SessionId, Standing>,
+    holders: Holders<SessionId>,
+}
+
+impl Standings {
+    fn of(&self, session: SessionId) -> Option<Standing> {
+        self.known.get(&session).copied()
+    }
+
+    fn put(&mut self, mark: &Mark) {
+        let known = self.known.entry(mark.session).or_insert(mark.standing);
+        *known = mark.standing.max(*known);
+        self.holders.put(mark.session, mark.holder);
+        while self.holders.len() > self.max {
+            let Some(Victim::Record(session, _)) = self.holders.next_victim(0) else { break };
+            self.known.remove(&session);
+        }
     }
 }
 

@@ -1,16 +1,20 @@
 //! The log as its callers see it: appends, reads and heads, and parked sessions beside it. Requests go in, events come
 //! out. The in-memory log is here, too; other implementations stand behind [`Store`].
 
+mod holders;
 pub mod idempotency;
 mod in_memory;
 mod memory;
 mod request;
 #[cfg(test)]
 pub mod samples;
+mod standing;
 
+pub use holders::{HOLDER_BYTES, Holder, Holders, Victim};
 pub use in_memory::InMemory;
 pub use memory::{FIXED_BYTES, MemoryLog};
 pub use request::*;
+pub use standing::{Barred, Mark, STANDINGS, Standing, admit};
 
 use std::time::Duration;
 

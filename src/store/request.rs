@@ -1,5 +1,6 @@
 //! Requests to the store and its answers. Plain values, so that the pure modules can use them, too.
 
+use super::standing::{Mark, Standing};
 use crate::types::{
     Author, Body, ConnId, Digest, Era, IdempotencyKey, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis,
 };
@@ -74,6 +75,8 @@ pub enum Purpose {
     Browse,
     /// A `resume`; the tag is the request's id.
     Resume,
+    /// The end of a session, whose closing frame waits.
+    End,
     /// A `signal` with an encrypted body; the tag is the request's id.
     Signal,
 }
@@ -89,6 +92,9 @@ pub enum StoreRequest {
     /// before it. If the store fails until the server stops, it is lost as in a crash.
     Park(Parked),
     Claim(Claim),
+    /// Records what became of a session. If it has an asker, answered by exactly one [`StoreEvent::Marked`]: once it is
+    /// committed, or cannot be for now. It is tried again with later commits then, as a [`Parked`] is.
+    Mark(Mark),
     Seek(Seek),
     /// Notes that a room has members. Not answered.
     Use(RoomId),
@@ -143,8 +149,8 @@ pub struct Parked {
     pub rooms: Vec<(RoomId, Seq)>,
 }
 
-/// Removes a parked session and returns it. Answered by exactly one [`Claimed`], which reflects every [`Parked`]
-/// submitted before, or by [`StoreEvent::ClaimFailed`].
+/// Removes a parked session and returns it. Answered by exactly one [`Claimed`], which reflects every [`Parked`] and
+/// [`Mark`] submitted before, or by [`StoreEvent::ClaimFailed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub ticket: Ticket,
@@ -206,7 +212,11 @@ pub enum StoreEvent {
     ClaimFailed {
         ticket: Ticket,
         session: SessionId,
+        /// What is known of the session all the same.
+        standing: Option<Standing>,
     },
+    /// The answer to a [`Mark`].
+    Marked(Ticket),
     Sought(Sought),
     /// Rooms without messages that nobody has used for long, as far as the store knows. They may be removed.
     Unused(Vec<RoomId>),
@@ -391,4 +401,6 @@ pub struct Claimed {
     pub session: SessionId,
     /// The session; `None` if none is parked under this id, or no longer.
     pub parked: Option<Parked>,
+    /// What is known of its tokens.
+    pub standing: Option<Standing>,
 }

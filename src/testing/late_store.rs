@@ -108,7 +108,11 @@ impl LateStore {
         }
         if let (StoreRequest::Claim(claim), true) = (&request, self.failure == Failure::Refused) {
             let (ticket, session) = (claim.ticket, claim.session);
-            return self.decided.push_back(StoreEvent::ClaimFailed { ticket, session });
+            return self.decided.push_back(StoreEvent::ClaimFailed {
+                ticket,
+                session,
+                standing: self.log.standing(session),
+            });
         }
         if let (StoreRequest::Seek(seek), true) = (&request, self.failure == Failure::Refused) {
             let Seek { ticket, room, body, .. } = seek.clone();

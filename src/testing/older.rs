@@ -2,7 +2,7 @@
 //! `sqlite/back.rs` seals those of a sealed one as before.
 
 /// `BACK[n]` takes version n + 2 back to version n + 1.
-const BACK: [&str; 11] = [
+const BACK: [&str; 12] = [
     "DROP TABLE parked; ALTER TABLE meta DROP COLUMN token_key",
     "ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id",
     "DROP TABLE sealed_bodies_filled; DROP TABLE sealed_bodies",
@@ -16,6 +16,7 @@ const BACK: [&str; 11] = [
     // Those versions store a key, if rows are plain.
     "UPDATE meta SET token_key = CASE WHEN key_id IS NULL THEN token_salt END; ALTER TABLE meta DROP COLUMN token_salt",
     "DROP TABLE log_salt; ALTER TABLE meta DROP COLUMN log_salt",
+    "DROP TABLE standings",
 ];
 
 /// The first version whose rows may be sealed.

@@ -78,6 +78,7 @@ impl Here {
         }
         self.forget(engine, limits)?;
         for (index, room) in self.rooms.iter_mut().enumerate() {
+            let was = room.members.len();
             if room.digest != digests[index] {
                 room.digest = digests[index];
                 room.changed = mono;
@@ -94,7 +95,8 @@ impl Here {
             let has_come = std::mem::replace(&mut room.set, sets[index]) != sets[index];
             let before = if has_come { usize::MAX } else { room.presence_max };
             room.presence_max = limits.presence_max.min(before);
-            if room.members.len() > room.presence_max {
+            // It was so up to this turn, before which the machine may have been suspended.
+            if was.max(room.members.len()) > room.presence_max {
                 room.large = Some(mono);
             }
         }

@@ -15,7 +15,6 @@ use racerd::ws::code;
 
 use super::agenda::Micros;
 use super::doors::EXCESS;
-use super::ends::Ends;
 use super::faults::Mix;
 use super::limits::Limits;
 use super::network::{End, Read};
@@ -71,7 +70,7 @@ impl Host {
         let answers_once = scene.mix.store.repeats == 0 && scene.tally.answers_repeated == 0;
         scene.witness.start(&store.disk.token_key, store.disk.running, answers_once, limits);
         scene.is_turn_due = true;
-        scene.ends = Ends::default();
+        scene.ends.starts();
         let epoch = Epoch(store.disk.epoch.as_str().into());
         let chat = ChatLimits { encrypted_rooms: scene.mix.encryption.rooms(), ..limits.chat() };
         let app = chat::Limits { hub: limits.hub(), chat, access: Access::default() };
@@ -174,6 +173,8 @@ impl Host {
         }
         let link_of = |conn| self.link(conn);
         scene.ends.judge(&self.engine, &scene.mix.limits, link_of, &mut scene.tally)?;
+        let park_for = scene.limits.least(0, |limits| limits.park_for);
+        scene.ends.judge_lives(&self.engine.app.hub, scene.witness.running, park_for, &mut scene.tally)?;
         // Each member costs three deliveries of one fan-out at most: messages, presence, the roster. It has a
         // connection.
         self.most_connections = self.most_connections.max(self.engine.net.count() as u64);
@@ -222,10 +223,11 @@ impl Host {
     }
 }
 
-/// Returns the address of a connection that is not read since its peer was over a rate, and until when.
+/// Returns the address of a connection that is not read since its peer was over a rate, and until when. In the very
+/// millisecond in which that is over, the turn may have had no time for it; then it is looked at in the next.
 fn slowed(net: &Connections, conn: ConnId) -> Option<(ConnId, IpAddr, Millis)> {
     let connection = net.get(conn)?;
-    let until = connection.slowed_until().filter(|until| *until > net.now().mono)?;
+    let until = connection.slowed_until().filter(|until| until.after(1) > net.now().mono)?;
     Some((conn, connection.peer.asker(), until))
 }
 

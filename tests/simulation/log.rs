@@ -2,8 +2,8 @@
 //! database.
 
 use racerd::engine::Now;
-use racerd::store::{MemoryLog, Page, Purpose, Read, Span, StoreEvent, StoreRequest, Ticket};
-use racerd::types::{ConnId, RoomId, Seq};
+use racerd::store::{MemoryLog, Page, Purpose, Read, Span, Standing, StoreEvent, StoreRequest, Ticket};
+use racerd::types::{ConnId, RoomId, Seq, SessionId};
 
 use super::database::Database;
 
@@ -25,6 +25,14 @@ impl Log {
         match self {
             Log::Memory(log) => log.answer(requests, events),
             Log::Database(database) => database.answer(now, requests, events),
+        }
+    }
+
+    /// Returns what it has recorded of a session's tokens.
+    pub fn recorded(&self, session: SessionId) -> Option<Standing> {
+        match self {
+            Log::Memory(log) => log.standing(session),
+            Log::Database(database) => database.opened().recorded(session),
         }
     }
 

@@ -24,12 +24,22 @@ const SLACK: u64 = 5_000;
 
 #[derive(Clone, Debug, Default)]
 pub struct Retention {
-    /// The offsets of the clock to the running time, each with the running time at which it was first seen; in
-    /// milliseconds.
-    seen: Vec<(u64, i64)>,
+    seen: Vec<Seen>,
+    /// The running time when it was last looked at.
+    running: u64,
     is_unset: bool,
     /// Due messages per room: up to this seq, since this running time.
     due: Vec<Option<(u64, u64)>>,
+}
+
+/// An offset of the clock to the running time, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    offset: i64,
+    /// The running time at which it was first seen, at the latest and at the earliest: after a crash, which sets the
+    /// running time back, the server may have recorded for how long it had held, or not.
+    since: u64,
+    early: u64,
 }
 
 /// The present time for ages, within what the two clocks allow.
@@ -79,9 +89,14 @@ impl Retention {
     /// Starts a server on the log, which reports this running time in milliseconds; `newest` is the stamp of its newest
     /// message.
     pub fn begin(&mut self, running: u64, newest: Option<u64>) {
-        self.seen.iter_mut().for_each(|(since, _)| *since = running.min(*since));
+        let lost = self.running.saturating_sub(running);
+        for seen in &mut self.seen {
+            seen.since = running.min(seen.since);
+            seen.early = running.min(seen.early.saturating_sub(lost));
+        }
+        self.running = running;
         if let (true, Some(newest)) = (self.seen.is_empty(), newest) {
-            self.seen.push((0, newest as i64 - running as i64));
+            self.seen.push(Seen { offset: newest as i64 - running as i64, since: 0, early: 0 });
         }
         self.rest();
     }
@@ -95,18 +110,25 @@ impl Retention {
     pub fn look(&mut self, wall: u64, running: u64) {
         self.is_unset = (wall as i64) < EARLIEST;
         let offset = wall as i64 - running as i64;
-        if !self.is_unset && self.seen.last().is_none_or(|(_, last)| *last != offset) {
-            self.seen.push((running, offset));
+        if !self.is_unset && self.seen.last().is_none_or(|last| last.offset != offset) {
+            self.seen.push(Seen { offset, since: running, early: running });
         }
     }
 
-    /// Returns the lowest offset within the last `hold` of running time, and the number of leaps in it.
-    fn lowest(&self, running: u64, hold: u64) -> Option<(i64, usize)> {
+    /// Notes the present running time.
+    pub fn runs(&mut self, running: u64) {
+        self.running = running;
+    }
+
+    /// Returns the lowest offset within the last `hold` of running time, and the number of leaps in it, where `since`
+    /// says when each was first seen.
+    fn lowest(&self, running: u64, hold: u64, since: impl Fn(&Seen) -> u64) -> Option<(i64, usize)> {
         let (mut lowest, mut leaps): (Option<i64>, usize) = (None, 0);
-        for (since, offset) in self.seen.iter().rev() {
+        for seen in self.seen.iter().rev() {
+            let offset = &seen.offset;
             leaps += usize::from(lowest.is_some_and(|lowest| lowest + JITTER < *offset || *offset + JITTER < lowest));
             lowest = Some(lowest.map_or(*offset, |lowest| lowest.min(*offset)));
-            if since + hold <= running {
+            if since(seen) + hold <= running {
                 break;
             }
         }
@@ -118,11 +140,12 @@ impl Retention {
             return None;
         }
         let hold = Retention::hold(keeping);
-        let (lowest, _) = self.lowest(running, hold)?;
-        let (long, leaps) = self.lowest(running, hold * 3)?;
+        let (highest, _) = self.lowest(running, hold, |seen| seen.early)?;
+        let (lowest, _) = self.lowest(running, hold, |seen| seen.since)?;
+        let (long, leaps) = self.lowest(running, hold * 3, |seen| seen.since)?;
         let surely = if leaps > LEAPS { long } else { lowest };
         let time = |offset: i64| offset + running as i64;
-        Some(Ages { low: time(surely) - JITTER, high: time(lowest), keep_for: keeping.keep_for as i64 })
+        Some(Ages { low: time(surely) - JITTER, high: time(highest), keep_for: keeping.keep_for as i64 })
     }
 
     /// Judges the loss of the room's oldest messages, up to the one before `oldest`. With `is_large` the database may
@@ -144,7 +167,8 @@ impl Retention {
         }
         let by_size = room.oldest.max(may_go + 1).min(oldest);
         if is_large && keeping.lets_go() {
-            may_go = may_go.max(head.saturating_sub(1));
+            // A new room of a sender over its share goes as a whole, and where nothing else is left, so does any.
+            may_go = may_go.max(head);
         }
         if oldest <= room.oldest.max(may_go + 1) {
             return Ok(by_size);

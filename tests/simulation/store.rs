@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use racerd::store::{
-    Appended, Found, MemoryLog, Outage, Outcome, Read, ReadFailed, Removed, Seek, Sought, StoreEvent, StoreRequest, Why,
+    Appended, Found, Mark, MemoryLog, Outage, Outcome, Read, ReadFailed, Removed, Seek, Sought, Standing, StoreEvent,
+    StoreRequest, Why,
 };
 use racerd::testing::Random;
-use racerd::types::{Durability, Epoch, WallMillis};
+use racerd::types::{Durability, Epoch, SessionId, WallMillis};
 
 use super::agenda::{Event, Micros, SECOND};
 use super::database::Database;
@@ -43,8 +44,10 @@ pub struct Store {
     /// The database accepts no appends, since it has reached its size limit.
     pub(super) is_ailing: bool,
     waiting: VecDeque<StoreRequest>,
-    /// Parkings that could not be stored yet.
+    /// Parkings and marks that could not be stored yet.
     late: Vec<StoreRequest>,
+    /// The marks of the transaction that is being decided.
+    marks: Vec<Mark>,
     /// When the next transaction is decided.
     commit_at: Option<Micros>,
     /// Only sessions that could not be parked wait for the next transaction.
@@ -103,6 +106,7 @@ impl Store {
             is_ailing: false,
             waiting: VecDeque::new(),
             late: Vec::new(),
+            marks: Vec::new(),
             commit_at: None,
             is_probing: false,
             reads: BTreeMap::new(),
@@ -146,6 +150,7 @@ impl Store {
                     scene.tally.parked += 1;
                     scene.witness.parks(parked.session);
                 }
+                StoreRequest::Mark(mark) => scene.ends.told(mark.session, mark.standing),
                 StoreRequest::Claim(_) | StoreRequest::Use(_) | StoreRequest::Remove(_) => {}
                 StoreRequest::Seek(seek) => {
                     self.appends += 1;
@@ -157,7 +162,9 @@ impl Store {
         if Store::is_inline(scene) {
             let mut events = Vec::new();
             let mut walls = walls(requests);
+            self.marks = marks(requests);
             self.disk.log.answer(scene.clock.read(scene.now), requests, &mut events);
+            self.note_marks(scene);
             for event in events {
                 note(&event, &mut walls, scene)?;
                 self.arrived.push((event, true));
@@ -247,6 +254,7 @@ impl Store {
     fn write(&mut self, mut batch: Vec<StoreRequest>, is_unsure: bool, scene: &mut Scene) -> Checked {
         scene.tally.commits += 1;
         let mut events = Vec::new();
+        self.marks = marks(&batch);
         if is_unsure {
             scene.tally.commits_unsure += 1;
             // The answer to a claim holds: the row is still there.
@@ -257,6 +265,7 @@ impl Store {
         let mut walls = walls(&batch);
         self.count_running(scene);
         self.disk.log.answer(scene.clock.read(scene.now), &mut batch, &mut events);
+        self.note_marks(scene);
         for event in &events {
             note(event, &mut walls, scene)?;
         }
@@ -294,6 +303,25 @@ impl Store {
         Ok(())
     }
 
+    /// Notes what has been recorded of sessions.
+    fn note_marks(&mut self, scene: &mut Scene) {
+        for mark in std::mem::take(&mut self.marks) {
+            if let Some(standing) = self.disk.log.recorded(mark.session) {
+                scene.ends.recorded(mark.session, standing, scene.witness.running);
+            }
+        }
+    }
+
+    /// Returns what is known of a session's tokens, recorded or not.
+    fn known(&self, session: SessionId) -> Option<Standing> {
+        let late = self.late.iter().filter_map(|late| match late {
+            StoreRequest::Mark(mark) => Some(mark),
+            _ => None,
+        });
+        let marks = late.chain(&self.marks).filter(|mark| mark.session == session).map(|mark| mark.standing);
+        marks.max().max(self.disk.log.recorded(session))
+    }
+
     fn refuse(&mut self, batch: Vec<StoreRequest>, outcome: &Outcome, scene: &mut Scene) {
         let mut appended = Vec::new();
         let is_full = *outcome == Outcome::Full;
@@ -309,7 +337,8 @@ impl Store {
                 }),
                 StoreRequest::Claim(claim) => {
                     scene.tally.claims_failed += 1;
-                    let failed = StoreEvent::ClaimFailed { ticket: claim.ticket, session: claim.session };
+                    let (ticket, session) = (claim.ticket, claim.session);
+                    let failed = StoreEvent::ClaimFailed { ticket, session, standing: self.known(session) };
                     self.answer_write(failed, scene);
                 }
                 StoreRequest::Seek(Seek { ticket, room, body, .. }) => {
@@ -320,6 +349,12 @@ impl Store {
                     self.answer_write(StoreEvent::Removed(Removed { room, is_gone: false }), scene);
                 }
                 StoreRequest::Use(_) => {}
+                StoreRequest::Mark(mark) => {
+                    if let Some(asker) = mark.asker {
+                        self.answer_write(StoreEvent::Marked(asker), scene);
+                    }
+                    self.late.push(StoreRequest::Mark(Mark { asker: None, ..mark }));
+                }
                 park => self.late.push(park),
             }
         }
@@ -414,7 +449,9 @@ impl Store {
         let mut events = Vec::new();
         let mut walls = walls(&batch);
         self.count_running(scene);
+        self.marks = marks(&batch);
         self.disk.log.answer(scene.clock.read(scene.now), &mut batch, &mut events);
+        self.note_marks(scene);
         events.iter().try_for_each(|event| note(event, &mut walls, scene))?;
         self.look(scene)
     }
@@ -423,6 +460,10 @@ impl Store {
     /// running.
     pub fn reopen(mut self, is_clean: bool, with_power: bool, scene: &mut Scene) -> Checked<Store> {
         let limits = scene.mix.limits;
+        let is_synced = limits.durability == Durability::Full || is_clean || with_power;
+        if !is_synced || limits.durability == Durability::Memory {
+            scene.ends.loses();
+        }
         // Numbers of answers to the earlier server are not used again.
         let next = self.next;
         let mut disk = self.disk;
@@ -453,6 +494,8 @@ impl Store {
             _ => {}
         }
         if let Log::Memory(log) = disk.log {
+            // A database may have recorded some later than they were handed in.
+            scene.ends.forgets(|session| log.standing(session));
             disk.log = Log::Memory(Box::new(log.reopened(Epoch(disk.epoch.as_str().into()))));
         }
         scene.tally.lost_commits += scene.model.reopened(&mut disk.log)?;
@@ -472,6 +515,15 @@ fn walls(requests: &[StoreRequest]) -> VecDeque<u64> {
         _ => None,
     };
     requests.iter().filter_map(wall).collect()
+}
+
+/// Returns what is to be recorded of sessions.
+fn marks(requests: &[StoreRequest]) -> Vec<Mark> {
+    let mark = |request: &StoreRequest| match request {
+        StoreRequest::Mark(mark) => Some(*mark),
+        _ => None,
+    };
+    requests.iter().filter_map(mark).collect()
 }
 
 /// Records a commit for the observers.

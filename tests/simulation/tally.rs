@@ -61,6 +61,7 @@ tally! {
     superseded: "closed by a late attempt of one's own",
     not_resumable: "tokens refused",
     old_tokens: "old tokens refused",
+    lives_judged: "looks at sessions of which something is recorded",
     restored: "unnamed rooms given back",
     unrecovered: "joined, not recovered",
     new_epochs: "joined in a new epoch",

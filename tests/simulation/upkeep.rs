@@ -63,6 +63,7 @@ impl Store {
         let keeping = scene.mix.keeping;
         if let Log::Database(database) = &mut self.disk.log {
             running = database.running_millis(now);
+            self.retention.runs(running);
             if self.looks != database.dates_read() {
                 self.looks = database.dates_read();
                 self.retention.look(now.wall.0, running);

@@ -9,6 +9,7 @@ use racerd::testing::nonces;
 use racerd::types::{ConnId, RoomId, SessionId};
 
 use super::agenda::Micros;
+use super::ends::Ends;
 use super::limits::Limits;
 use super::making::Makers;
 use super::network::Links;
@@ -192,6 +193,8 @@ impl Witness {
                     self.count(&read.ticket, Some(&read.room).filter(|_| is_rooms_own), true);
                 }
                 StoreRequest::Claim(claim) => self.count(&claim.ticket, None, true),
+                // The closing frame waits for the answer.
+                StoreRequest::Mark(mark) => mark.asker.iter().for_each(|asker| self.count(asker, None, true)),
                 StoreRequest::Seek(seek) => self.count(&seek.ticket, None, true),
                 // What is asked of the room waits for the answer.
                 StoreRequest::Remove(room) => *self.asked.rooms.entry(room.clone()).or_default() += 1,
@@ -228,6 +231,7 @@ impl Witness {
             StoreEvent::Claimed(claimed) => self.count(&claimed.ticket, None, false),
             StoreEvent::ClaimFailed { ticket, .. } => self.count(ticket, None, false),
             StoreEvent::Sought(sought) => self.count(&sought.ticket, None, false),
+            StoreEvent::Marked(asker) => self.count(asker, None, false),
             StoreEvent::Removed(removed) => {
                 let count = self.asked.rooms.entry(removed.room.clone()).or_default();
                 *count = count.saturating_sub(1);
@@ -398,10 +402,14 @@ impl Witness {
         is_private: bool,
         park_for: u64,
         links: &Links,
+        ends: &Ends,
     ) -> Result<(), String> {
         let Some(token) = &presented.token else { return Ok(()) };
         let Token { identity, issued } = token;
         let generation = identity.generation;
+        if ends.bars(identity.session, generation) {
+            return Ok(());
+        }
         let age = self.running.saturating_sub(*issued);
         let kept = self.kept(presented, identity.session);
         let is_over = age > park_for && kept == Some(Kept::Nothing);

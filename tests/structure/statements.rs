@@ -88,6 +88,14 @@ const EXCEPTIONS: &[Exception] = &[
         "SEARCH rooms USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
         COUNTED,
     ),
+    reads("schema.rs", "DELETE FROM standings WHERE id IN", "SCAN standings", EMPTIES),
+    reads("standings.rs", "SELECT count(*) FROM standings", "SCAN standings", "once a start; 16,000 rows at most"),
+    reads(
+        "standings.rs",
+        "DELETE FROM standings WHERE id > ?1",
+        "SEARCH standings USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+        "the 4,096 rows of one step at most",
+    ),
     reads("start_check.rs", "PRAGMA quick_check(1)", "reads everything", "a start reads as far as its time goes"),
     reads(
         "parked.rs",
@@ -193,6 +201,7 @@ const EXCEPTIONS: &[Exception] = &[
         "SEARCH common_keys USING PRIMARY KEY (room=?)",
         REKEY,
     ),
+    reads("repair/rekey.rs", "DELETE FROM standings WHERE id IN", "SCAN standings", EMPTIES),
     reads("repair/rekey.rs", "UPDATE rooms SET common = 0", "SCAN rooms", REKEY),
     reads("repair/salvage.rs", "SELECT count(*) FROM messages", "SCAN messages", SALVAGE),
     reads(
@@ -281,6 +290,7 @@ const TABLES: &[&str] = &[
     "sealed_bodies",
     "sealed_bodies_filled",
     "log_salt",
+    "standings",
 ];
 
 /// Tables of one row.
@@ -535,6 +545,7 @@ fn database(schema: &File) -> Connection {
          INSERT INTO meta (id, epoch, clean, boot, durability, running) VALUES (1, 'e', 1, '', 'full', 1);
          INSERT INTO rooms (id, name, head, at, common, oldest, oldest_at) SELECT i, 'r' || i, 1, i, 0, 1, i FROM n;
          INSERT INTO messages (id, at, name, body) SELECT (room << 39) + i, i, 'n', 'x' FROM n;
+         INSERT INTO standings (id, at, generation) SELECT i, i, 1 FROM n;
          INSERT INTO keys (room, session, used, entries) SELECT room, bytes, i, x'' FROM n;
          INSERT INTO common_keys (room, key, body, seq, at) SELECT room, bytes, bytes, i, i FROM n;
          INSERT INTO parked (session, at, member, name, generation, rooms) SELECT bytes, i, i, 'n', 1, x'' FROM n;

@@ -9,6 +9,7 @@ mod client;
 #[path = "../server/clock.rs"]
 mod clock;
 mod cutter;
+mod ends;
 mod line;
 mod power;
 mod steps;

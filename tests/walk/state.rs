@@ -293,6 +293,7 @@ impl State {
                 self.hub.end_turn(self.now, usize::MAX, &mut self.judge);
                 self.store.appends.extend(self.hub.poll_appends());
                 self.hub.poll_parks().for_each(drop);
+                self.hub.poll_became().for_each(drop);
                 while let Some(request) = self.hub.poll_request() {
                     let StoreRequest::Read(read) = request else { return Err(format!("{request:?}")) };
                     self.store.reads.push(read);
@@ -433,7 +434,7 @@ impl State {
         });
         let Some(session) = had else { return Ok(()) };
         let identity = Identity { session, ..first };
-        let resumed = self.hub.handle_resume(provisional, conn(client, generation), identity, None);
+        let resumed = self.hub.handle_resume(provisional, conn(client, generation), identity, None, None);
         let slot = resumed.map_err(|error| format!("its newest token: {error:?}"))?.slot;
         self.slots[client] = Some(slot);
         let known = self.judge.clients[client].known;

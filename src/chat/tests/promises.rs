@@ -5,25 +5,25 @@ use super::*;
 use crate::testing::Failure;
 
 /// Opens a WebSocket on this path.
-fn open(world: &mut World, index: u32, path: &str) {
+pub(super) fn open(world: &mut World, index: u32, path: &str) {
     world.comes(index);
     world.upgrade(index, path);
     world.settle();
 }
 
 /// Returns the token of the last `welcome`.
-fn token(world: &World, index: u32) -> String {
+pub(super) fn token(world: &World, index: u32) -> String {
     let heard = world.heard(index);
     let welcome = heard.iter().rev().find(|object| object["type"] == "welcome").expect("a welcome");
     welcome["session"].as_str().expect("a token").to_owned()
 }
 
-fn resume(world: &mut World, index: u32, token: &str) {
+pub(super) fn resume(world: &mut World, index: u32, token: &str) {
     resume_at(world, index, token, "");
 }
 
 /// Resumes with these cursors.
-fn resume_at(world: &mut World, index: u32, token: &str, cursors: &str) {
+pub(super) fn resume_at(world: &mut World, index: u32, token: &str, cursors: &str) {
     open(world, index, "/ws");
     // The world's own judge of each peer's input expects a single `welcome`.
     if let Some(peer) = world.peers.get_mut(&index) {
@@ -33,7 +33,7 @@ fn resume_at(world: &mut World, index: u32, token: &str, cursors: &str) {
 }
 
 /// Returns the codes of the errors that a peer got.
-fn errors(world: &World, index: u32) -> Vec<String> {
+pub(super) fn errors(world: &World, index: u32) -> Vec<String> {
     let heard = world.heard(index);
     let errors = heard.iter().filter(|object| object["type"] == "error");
     errors.map(|object| object["code"].as_str().expect("a code").to_owned()).collect()
@@ -373,7 +373,8 @@ fn a_client_that_came_back_while_the_server_was_held_up_has_come_in_time() {
     world.engine.expire(asked_at, |_| false);
     let mut requests = Vec::new();
     world.engine.take_requests(&mut requests);
-    assert!(requests.is_empty(), "nothing is parked or claimed: {requests:?}");
+    let [StoreRequest::Mark(mark)] = &requests[..] else { panic!("nothing is parked or claimed: {requests:?}") };
+    assert_eq!((mark.standing, mark.asker), (Standing::Presented(1), None), "it is noted that the token was presented");
     world.settle();
     let heard = world.heard(1);
     let back = heard.iter().rposition(|object| object["type"] == "welcome").expect("a welcome");

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::clients::{Encoded, Fakes, Heard};
-use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceEvent, PresenceKind, Said, Start};
-use crate::store::{Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
+use crate::hub::{Became, Cursor, Hub, HubError, HubLimits, Presence, PresenceEvent, PresenceKind, Said, Start};
+use crate::store::{Parked, Purpose, Span, Standing, StoreEvent, StoreRequest, Ticket};
 use crate::testing::judge::{self, Begin, Change, Roster, Wanted};
 use crate::testing::{Fate, Store};
 use crate::types::{
@@ -80,6 +80,8 @@ pub struct World {
     judges: BTreeMap<(u32, u32), Judge>,
     /// The sessions that the store keeps.
     pub parked: BTreeMap<SessionId, Parked>,
+    /// What became of sessions.
+    pub standings: BTreeMap<SessionId, Standing>,
     /// The senders of each body, with their request ids.
     sent: BTreeMap<String, Vec<(ConnId, u64)>>,
 }
@@ -101,6 +103,7 @@ impl World {
             repeats: 0,
             judges: BTreeMap::new(),
             parked: BTreeMap::new(),
+            standings: BTreeMap::new(),
             sent: BTreeMap::new(),
         }
     }
@@ -191,7 +194,10 @@ impl World {
             Some(_) => None,
             None => self.parked.remove(&id),
         };
-        let resumed = self.hub.handle_resume(provisional.slot, conn, lost.identity.clone(), parked.as_ref());
+        self.note_became();
+        let standing = self.standings.get(&id).copied();
+        let identity = lost.identity.clone();
+        let resumed = self.hub.handle_resume(provisional.slot, conn, identity, parked.as_ref(), standing);
         let resumed = match resumed {
             Ok(resumed) => resumed,
             Err(error) => {
@@ -314,8 +320,17 @@ impl World {
 
     // Actions of the store.
 
+    /// Keeps what became of sessions.
+    pub fn note_became(&mut self) {
+        for Became { session, standing, .. } in self.hub.poll_became() {
+            let known = self.standings.entry(session).or_insert(standing);
+            *known = standing.max(*known);
+        }
+    }
+
     /// Passes the turn's requests to the store.
     pub fn ask(&mut self) {
+        self.note_became();
         self.store.appends.extend(self.hub.poll_appends());
         self.parked.extend(self.hub.poll_parks().map(|parked| (parked.session, parked)));
         while let Some(request) = self.hub.poll_request() {
@@ -371,8 +386,8 @@ impl World {
             }
             StoreEvent::Unused(rooms) => self.hub.handle_unused(rooms),
             StoreEvent::Removed(removed) => self.hub.handle_removed(&removed),
-            StoreEvent::Claimed(_) | StoreEvent::ClaimFailed { .. } | StoreEvent::Sought(_) => {
-                unreachable!("claims and looks are not the hub's")
+            StoreEvent::Claimed(_) | StoreEvent::ClaimFailed { .. } | StoreEvent::Marked(_) | StoreEvent::Sought(_) => {
+                unreachable!("claims, marks and looks are not the hub's")
             }
             StoreEvent::Remark(_) | StoreEvent::Note { .. } | StoreEvent::Damaged => {}
             StoreEvent::Unreadable(_) | StoreEvent::Available(_) | StoreEvent::Died(_) => {}

@@ -2,7 +2,7 @@
 
 use super::{over_all, parked};
 use crate::store::samples::{append, stored, ticket};
-use crate::store::{Bounds, Claim, Parked, Purpose, StoreEvent, StoreRequest};
+use crate::store::{Bounds, Claim, Holder, Mark, Parked, Purpose, Standing, StoreEvent, StoreRequest};
 use crate::types::{Seq, SessionId};
 
 #[test]
@@ -31,6 +31,39 @@ fn what_is_parked_is_claimed_once_and_in_order() {
         }
         assert_eq!(claims, [Some(parked(2, 7)), None]);
         assert_eq!(bench.claim(2), Some(Parked { rooms: Vec::new(), ..parked(2, 8) }));
+    });
+}
+
+#[test]
+fn what_became_of_a_session_is_known_to_every_later_claim() {
+    over_all(|bench| {
+        let session = SessionId([2; 16]);
+        let asker = ticket(Purpose::End, 7);
+        let mark = |standing, asker| StoreRequest::Mark(Mark { session, standing, holder: Holder::of(None), asker });
+        let claim = StoreRequest::Claim(Claim { ticket: ticket(Purpose::Resume, 2), session });
+        // All in one batch.
+        bench.submit([
+            claim.clone(),
+            mark(Standing::Presented(4), None),
+            mark(Standing::Presented(3), None),
+            claim.clone(),
+            mark(Standing::Ended, Some(asker)),
+            mark(Standing::Presented(5), None),
+            claim,
+        ]);
+        let mut known = Vec::new();
+        let mut answered = 0;
+        while known.len() < 3 || answered < 1 {
+            match bench.next() {
+                StoreEvent::Claimed(claimed) => known.push(claimed.standing),
+                StoreEvent::Marked(to) => {
+                    assert_eq!((to, known.len()), (asker, 2), "in order");
+                    answered += 1;
+                }
+                other => panic!("not asked for: {other:?}"),
+            }
+        }
+        assert_eq!(known, [None, Some(Standing::Presented(4)), Some(Standing::Ended)]);
     });
 }
 

@@ -323,10 +323,11 @@ enum Changed {
     To(String, Vec<u8>),
 }
 
-/// Deletes parked sessions and key windows, some at a time.
+/// Deletes parked sessions, what became of others, and key windows, some at a time.
 fn forget_sessions(conn: &Connection) -> rusqlite::Result<()> {
     for sql in [
         "DELETE FROM parked WHERE id IN (SELECT id FROM parked LIMIT 1000)",
+        "DELETE FROM standings WHERE id IN (SELECT id FROM standings LIMIT 1000)",
         "DELETE FROM keys WHERE id IN (SELECT id FROM keys LIMIT 1000)",
         "DELETE FROM common_keys WHERE (room, key) IN (SELECT room, key FROM common_keys LIMIT 1000)",
     ] {

@@ -26,7 +26,7 @@ fn what_cannot_be_parked_now_is_parked_later() {
     let claim = Claim { ticket: append("a", "1", 1).ticket, session: SessionId([9; 16]) };
     bench.submit([StoreRequest::Claim(claim)]);
     let event = bench.next();
-    assert_eq!(event, StoreEvent::ClaimFailed { ticket: claim.ticket, session: claim.session });
+    assert_eq!(event, StoreEvent::ClaimFailed { ticket: claim.ticket, session: claim.session, standing: None });
     bench.next_available().unwrap_err();
     assert_eq!(bench.claim(1), Some(parked(1, 1)), "it waits in memory");
     conn.execute_batch("ROLLBACK").unwrap();

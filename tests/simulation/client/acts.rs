@@ -391,7 +391,7 @@ impl Client {
     }
 
     /// Returns whether it has asked to leave this room.
-    fn leaves(&self, room: usize) -> bool {
+    pub(super) fn leaves(&self, room: usize) -> bool {
         self.asked.values().any(|request| matches!(request.what, Asked::Leave { room: of } if of == room))
     }
 

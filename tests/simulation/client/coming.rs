@@ -76,7 +76,8 @@ impl Client {
                 self.begin_anew(scene);
                 return Ok(());
             }
-            let outdated = identity.outdated.clone().filter(|(_, run)| *run == scene.run);
+            // Whether a token of an earlier server is known to be outdated depends on what that has recorded.
+            let outdated = identity.outdated.clone();
             let is_old = outdated.is_some() && scene.random.below(1000) < scene.mix.habits.old_token;
             let token = match outdated.filter(|_| is_old) {
                 Some((token, _)) => token,
@@ -110,7 +111,7 @@ impl Client {
         let (is_sealed, is_private, is_named) = (old.is_sealed, old.is_private, old.is_named);
         let run = scene.links.get(link).run;
         let before = old.presented.clone().filter(|(token, _)| *token != presented);
-        let outdated = before.or_else(|| old.outdated.clone()).filter(|(_, of)| *of == run);
+        let outdated = before.or_else(|| old.outdated.clone());
         self.identity =
             Some(Identity { is_sealed, is_private, is_named, outdated, presented: Some((presented, run)), ..new });
         self.provisional = None;

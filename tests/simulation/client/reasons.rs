@@ -48,6 +48,12 @@ impl Client {
             ("storage_unavailable", _) => {
                 unless(scene.witness.has_failed(link, id), || "the store has failed nothing of it".into())
             }
+            // It waited for the store, which looks for its ciphertext, and the client has left meanwhile.
+            ("not_joined", Asked::Signal { replay: Some(replay), .. })
+                if !self.is_in(replay.room) || self.leaves(replay.room) =>
+            {
+                Ok(())
+            }
             ("not_joined", _) => unless(!request.was_in_room, || "it was in the room when it asked".into()),
             ("too_many_rooms", _) => self.may_be_too_many(request.since, scene),
             ("already_joined", _) => {
@@ -55,7 +61,7 @@ impl Client {
             }
             ("not_resumable", Asked::Resume { presented, .. }) => {
                 let park_for = scene.limits.least(request.since, |limits| limits.park_for);
-                scene.witness.may_refuse(presented, self.is_private(link, scene), park_for, &scene.links)
+                scene.witness.may_refuse(presented, self.is_private(link, scene), park_for, &scene.links, &scene.ends)
             }
             _ => Ok(()),
         }
