@@ -295,10 +295,15 @@ impl Connection {
         }
     }
 
+    /// Returns whether this is a TLS connection of which nothing has come that is encrypted.
+    pub fn is_before_tls(&self) -> bool {
+        self.wire != Wire::Plain && matches!(&self.state, State::Http(http) if http.is_fresh())
+    }
+
     /// Returns whether this is a TLS connection whose handshake goes on, or is just over: the peer has begun it, and
     /// nothing has come that is encrypted.
     pub fn is_beginning_tls(&self) -> bool {
-        self.wire == Wire::Tls && matches!(&self.state, State::Http(http) if http.is_fresh())
+        self.wire == Wire::Tls && self.is_before_tls()
     }
 
     /// Does not read the peer until this time, since it was over a rate.

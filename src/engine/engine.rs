@@ -385,7 +385,7 @@ impl<A: App> Engine<A> {
     fn leave_line_if_gone(&mut self, conn: ConnId) {
         let waits = |connection: &Connection| {
             matches!(connection.door(), Some(Door::Line(_)))
-                || connection.is_beginning_tls() && connection.slowed_until().is_some()
+                || connection.is_before_tls() && connection.slowed_until().is_some()
         };
         let is_gone = self.net.get(conn).is_some_and(|connection| connection.has_hung_up && waits(connection));
         if is_gone {

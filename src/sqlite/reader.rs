@@ -362,7 +362,7 @@ mod tests {
             }
         };
         assert!(is_over(&over), "{over:?}");
-        assert_eq!(pieces, 19, "each table and index of it");
+        assert_eq!(pieces, 20, "each table and index of it");
         assert!(noted.try_recv().is_ok());
         assert!(!pass(&mut reader, &answers, &events, &noted), "once");
         // Damage does not heal.

@@ -413,7 +413,8 @@ fn windows_that_grow_together_find_space() {
 #[test]
 fn a_full_database_has_space_for_its_folds() {
     let directory = TempDir::new();
-    let options = sized(1 << 20, directory.path());
+    // Of a size at which the last fold was some messages ago.
+    let options = sized((1 << 20) + (8 << 10), directory.path());
     let mut hand = Hand::open(&options);
     let mut count = 0;
     while let Outcome::Stored(_) = hand.append([by(count, "a", count)])[0] {
