@@ -5,7 +5,7 @@ use super::room::{self, RoomArgs, outcome, report};
 use super::{Args, Failure, random};
 use crate::client::{Begin, ClientSession, StdinLines, run as client};
 use crate::crypto::room_key::{NONCE, RoomCipher, nonce_text};
-use crate::protocol::encrypted::Encrypted;
+use crate::protocol::encrypted::{Encrypted, Version};
 use serde_json::value::RawValue;
 use std::io::IsTerminal;
 
@@ -127,8 +127,13 @@ impl Writer {
         let nonce: [u8; NONCE] = *random()?;
         let ciphertext = cipher.seal(&key, nonce, &body);
         let nonce = nonce_text(&nonce);
-        let sealed =
-            Encrypted { key: key.as_str().into(), nonce: nonce.into(), ciphertext: ciphertext.into() }.to_body();
+        let sealed = Encrypted {
+            version: Version::One,
+            key: key.as_str().into(),
+            nonce: nonce.into(),
+            ciphertext: ciphertext.into(),
+        }
+        .to_body();
         Ok((key, sealed))
     }
 }

@@ -6,7 +6,7 @@ use super::terminal::{harmless_json, quoted_name};
 use super::{Args, Failure, complain};
 use crate::client::{Begin, ClientSession, Event, RunError, ServerMessage, run as client};
 use crate::crypto::room_key::RoomCipher;
-use crate::protocol::encrypted::Encrypted;
+use crate::protocol::encrypted::{Encrypted, Version};
 use crate::types::{Digest, Reason, harmless};
 use std::collections::{HashSet, VecDeque};
 use std::io::{ErrorKind, Write};
@@ -250,7 +250,13 @@ mod tests {
 
     fn sealed(key: &str) -> String {
         let ciphertext = cipher(1).seal(key, [2; NONCE], r#"{"text":"psst"}"#);
-        Encrypted { key: key.into(), nonce: nonce_text(&[2; NONCE]).into(), ciphertext: ciphertext.into() }.to_body()
+        Encrypted {
+            version: Version::One,
+            key: key.into(),
+            nonce: nonce_text(&[2; NONCE]).into(),
+            ciphertext: ciphertext.into(),
+        }
+        .to_body()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::input::Input;
 use crate::client::{Begin, ClientSession, Event, SealedLineError, SealedLines, ServerMessage};
 use crate::cmd::tail::Reader;
 use crate::crypto::room_key::{NONCE, RoomKey, nonce_text};
-use crate::protocol::encrypted::Encrypted;
+use crate::protocol::encrypted::{Encrypted, Version};
 use crate::types::{Name, RoomId, is_unsafe};
 
 /// Most steps of one input.
@@ -291,8 +291,13 @@ fn body(input: &mut Input<'_>) -> String {
         2 => {
             let (key, inner) = (format!("k{}", input.byte() % 4), format!(r#"{{"text":{}}}"#, words(input)));
             let ciphertext = RoomKey::new([5; 32]).cipher(&room()).seal(&key, [2; NONCE], &inner);
-            Encrypted { key: key.into(), nonce: nonce_text(&[2; NONCE]).into(), ciphertext: ciphertext.into() }
-                .to_body()
+            Encrypted {
+                version: Version::One,
+                key: key.into(),
+                nonce: nonce_text(&[2; NONCE]).into(),
+                ciphertext: ciphertext.into(),
+            }
+            .to_body()
         }
         _ => {
             let length = usize::from(input.byte() % 64);
