@@ -76,8 +76,8 @@ impl<'a> Encrypted<'a> {
     }
 
     /// Returns the digest of the sealed body: of `k`, `n` and `c`, however the JSON around them is written. No other
-    /// message can be made under it that opens, whoever knows `k`. The version and the key's id have no part in it: they
-    /// are bound to the ciphertext, which under others opens for nobody.
+    /// message can be made under it that opens, whoever knows `k`. The version and the key's id have no part in it:
+    /// they are bound to the ciphertext, which under others opens for nobody.
     pub fn digest(&self) -> Digest {
         // The nonce has a fixed length and the key a length in front, so no two sealed bodies give the same bytes.
         let mut bytes = Vec::with_capacity(4 + self.key.len() + self.nonce.len() + self.ciphertext.len());
@@ -89,7 +89,8 @@ impl<'a> Encrypted<'a> {
         Digest::of(&bytes)
     }
 
-    /// Reports whether the ciphertext is spelt in the only way that is allowed. A nonce of 24 bytes leaves no bits over.
+    /// Reports whether the ciphertext is spelt in the only way that is allowed. A nonce of 24 bytes leaves no bits
+    /// over.
     fn is_canonical(&self) -> bool {
         ends_in_zeros(&self.ciphertext)
     }
