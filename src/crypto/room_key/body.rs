@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A *stream* is one run of a client: its id is an Ed25519 public key, and a counter in it numbers its bodies. So no
-//! other member can continue it, and a body that comes twice, too late or not at all shows.
+//! other member can continue it, and a body that comes twice, too late or not at all shows. What earlier clients wrote, version 1, is only read.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -17,11 +17,21 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::{NONCE, RoomCipher};
-use crate::types::MAX_NUMBER;
+use crate::types::{MAX_NUMBER, RoomId};
+use std::fmt;
 
+/// Bytes of a nonce (draft-irtf-cfrg-xchacha §2.3).
+pub const NONCE: usize = 24;
+/// Purposes of what is derived; the room's id follows (HKDF's `info`, RFC 5869 §3.2). An id contains no blank.
+const KEY_INFO: &[u8] = b"racerd e2e 2 key ";
+const ID_INFO: &[u8] = b"racerd e2e 2 id ";
+const FIRST_INFO: &[u8] = b"racerd e2e 1 ";
+/// Bytes of a key's id.
+const ID: usize = 16;
+/// Start of the first version's associated data; then a zero byte, the room's id, a zero byte, and the idempotency key.
+const CONTEXT: &[u8] = b"racerd e2e 1";
 /// First field of the data that a body is bound to.
-pub(super) const VERSION: &[u8] = b"racerd e2e 2";
+const VERSION: &[u8] = b"racerd e2e 2";
 const SIGNATURE: usize = 64;
 /// Bytes of a stream's id.
 pub const STREAM: usize = 32;
@@ -103,7 +113,28 @@ pub enum Fault {
     Forged,
 }
 
+/// Seals and opens the bodies of one room. Its keys are overwritten when dropped.
+pub struct RoomCipher {
+    key: Zeroizing<[u8; 32]>,
+    /// Tells the room's keys apart, and commits to this one.
+    id: [u8; ID],
+    /// Of the bodies that earlier clients wrote.
+    first_key: Zeroizing<[u8; 32]>,
+    room: RoomId,
+}
+
 impl RoomCipher {
+    /// Derives the room's keys: `derive` takes an info and fills the bytes.
+    pub(super) fn new(room: &RoomId, derive: impl Fn(&[u8], &mut [u8])) -> RoomCipher {
+        let (mut key, mut first_key) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
+        let mut id = [0; ID];
+        let derive = |purpose: &[u8], into: &mut [u8]| derive(&[purpose, room.as_str().as_bytes()].concat(), into);
+        derive(KEY_INFO, &mut *key);
+        derive(FIRST_INFO, &mut *first_key);
+        derive(ID_INFO, &mut id);
+        RoomCipher { key, id, first_key, room: room.clone() }
+    }
+
     /// Returns the id of the room's key, as it is sent over the wire.
     pub fn key_id(&self) -> String {
         BASE64URL_NOPAD.encode(&self.id)
@@ -157,6 +188,42 @@ impl RoomCipher {
         }
         bytes
     }
+
+    /// Seals a body as earlier clients did, for tests.
+    #[cfg(any(test, fuzzing))]
+    pub fn seal_first(&self, key: &str, nonce: [u8; NONCE], body: &str) -> String {
+        let aad = self.first_associated(key);
+        let payload = Payload { msg: body.as_bytes(), aad: &aad };
+        let sealed = XChaCha20Poly1305::new((&*self.first_key).into()).encrypt(&XNonce::from(nonce), payload);
+        BASE64URL_NOPAD.encode(&sealed.unwrap_or_default())
+    }
+
+    /// Opens a body of the first version from nonce and ciphertext as texts; `None` if it was not sealed with this room
+    /// key, in this room and under this idempotency `key`.
+    pub fn open_first(&self, key: &str, nonce: &str, ciphertext: &str) -> Option<String> {
+        let nonce = <[u8; NONCE]>::try_from(BASE64URL_NOPAD.decode(nonce.as_bytes()).ok()?).ok()?;
+        let sealed = BASE64URL_NOPAD.decode(ciphertext.as_bytes()).ok()?;
+        let aad = self.first_associated(key);
+        let payload = Payload { msg: &sealed, aad: &aad };
+        let plain = XChaCha20Poly1305::new((&*self.first_key).into()).decrypt(&XNonce::from(nonce), payload).ok()?;
+        String::from_utf8(plain).ok()
+    }
+
+    /// Returns the associated data. A room id contains no zero byte, so no two pairs give the same bytes.
+    fn first_associated(&self, key: &str) -> Vec<u8> {
+        [CONTEXT, self.room.as_str().as_bytes(), key.as_bytes()].join(&0)
+    }
+}
+
+impl fmt::Debug for RoomCipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RoomCipher({})", self.room)
+    }
+}
+
+/// Returns the nonce as it is sent over the wire.
+pub fn nonce_text(nonce: &[u8; NONCE]) -> String {
+    BASE64URL_NOPAD.encode(nonce)
 }
 
 /// Returns the length to which name and body are padded: Padmé (Nikitin et al., PETS 2019), which tells at most one
