@@ -112,6 +112,7 @@ const PURE: &[&str] = &[
     "fuzzing/engine",
     "fuzzing/http_request",
     "fuzzing/listener",
+    "fuzzing/room_body",
     "fuzzing/strict_http",
     "fuzzing/world",
     "fuzzing/ws_stream",

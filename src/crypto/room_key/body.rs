@@ -82,6 +82,12 @@ impl Stream {
         Stream { pair: Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).expect("32 bytes"), counter: 0 }
     }
 
+    /// Goes on with a stream behind this counter, for fuzzers.
+    #[cfg(any(test, fuzzing))]
+    pub fn from(seed: &[u8; 32], counter: u64) -> Stream {
+        Stream { counter, ..Stream::new(&Zeroizing::new(*seed)) }
+    }
+
     /// Returns the stream's id.
     pub fn id(&self) -> &[u8] {
         self.pair.public_key().as_ref()
@@ -157,6 +163,22 @@ impl RoomCipher {
         let sealed = XChaCha20Poly1305::new((&*self.key).into()).encrypt(&XNonce::from(*nonce), payload);
         // proof: the cipher refuses only texts longer than 256 GiB.
         BASE64URL_NOPAD.encode(&sealed.expect("short enough"))
+    }
+
+    /// Seals a plaintext of any form, as whoever has the key can.
+    #[cfg(any(test, fuzzing))]
+    pub fn seal_plaintext(&self, kind: Kind, key: &str, nonce: &[u8; NONCE], plain: &[u8]) -> String {
+        let payload = Payload { msg: plain, aad: &self.associated(kind, key) };
+        let sealed = XChaCha20Poly1305::new((&*self.key).into()).encrypt(&XNonce::from(*nonce), payload);
+        BASE64URL_NOPAD.encode(&sealed.unwrap_or_default())
+    }
+
+    /// Seals what stands behind a stream's id, rightly signed.
+    #[cfg(any(test, fuzzing))]
+    pub fn seal_signed(&self, kind: Kind, key: &str, nonce: &[u8; NONCE], stream: &Stream, rest: &[u8]) -> String {
+        let signed = [&*self.associated(kind, key), stream.id(), rest].concat();
+        let plain = [stream.pair.sign(&signed).as_ref(), stream.id(), rest].concat();
+        self.seal_plaintext(kind, key, nonce, &plain)
     }
 
     /// Opens a body from its parts, as they came over the wire.
