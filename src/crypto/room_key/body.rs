@@ -248,8 +248,8 @@ pub fn nonce_text(nonce: &[u8; NONCE]) -> String {
     BASE64URL_NOPAD.encode(nonce)
 }
 
-/// Returns the length to which name and body are padded: Padmé (Nikitin et al., PETS 2019), which tells at most one
-/// part in nine of the length, and at least [`SHORTEST`].
+/// Returns the length to which name and body are padded: Padmé (Nikitin et al., PETS 2019), which adds at most an
+/// eighth, and 64 bytes at least.
 pub fn padded(length: usize) -> usize {
     if length <= SHORTEST {
         return SHORTEST;
