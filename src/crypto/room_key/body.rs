@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A *stream* is one run of a client: its id is an Ed25519 public key, and a counter in it numbers its bodies. So no
-//! other member can continue it, and a body that comes twice, too late or not at all shows. What earlier clients wrote, version 1, is only read.
+//! other member can continue it, and a body that comes twice, too late or not at all shows. What earlier clients wrote,
+//! version 1, is only read.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
