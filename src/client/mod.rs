@@ -1,7 +1,8 @@
 //! A client of racerd for the command line: one room over one blocking connection, which it restores by itself.
-//! `session` decides what to send and how to react to each text that arrives; it is pure, like `outbox`,
-//! `server_message` and `target`. `run` is the loop around it, `stdin_lines` its input, `connection` and `handshake`
-//! the WebSocket, `dial`, `pipe` and `tls` the transport below. The client prints nothing: its caller is handed events.
+//! `session` decides what to send and how to react to each text that arrives; it is pure, like `heard`,
+//! `outbox`, `server_message` and `target`. `run` is the loop around it, `stdin_lines` its input, `connection` and
+//! `handshake` the WebSocket, `dial`, `pipe` and `tls` the transport below. The client prints nothing: its caller is
+//! handed events.
 //! A build without the feature `client` has only what `racerd health` needs: the transport, and the reading of a host.
 
 #[cfg(feature = "client")]
@@ -10,6 +11,8 @@ mod dial;
 mod error;
 #[cfg(feature = "client")]
 mod handshake;
+#[cfg(feature = "client")]
+mod heard;
 mod host;
 #[cfg(feature = "client")]
 mod outbox;
@@ -32,6 +35,8 @@ mod tls;
 pub use dial::no_tls;
 pub use dial::{Trust, connect};
 pub use error::{ConnectionError, RunError};
+#[cfg(feature = "client")]
+pub use heard::{Heard, Judged, Marks};
 pub use host::{host_and_port, without_zone};
 #[cfg(feature = "client")]
 pub use run::{RunOptions, run};

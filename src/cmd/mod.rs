@@ -15,6 +15,8 @@ mod keygen;
 mod packaging;
 mod pin;
 mod print_config;
+#[cfg(feature = "client")]
+pub(crate) mod reader;
 mod rekey;
 mod restore;
 #[cfg(feature = "client")]
@@ -25,7 +27,7 @@ mod send;
 mod serve;
 mod stream;
 #[cfg(feature = "client")]
-pub(crate) mod tail;
+mod tail;
 #[cfg(feature = "client")]
 mod terminal;
 mod version;

@@ -4,10 +4,12 @@ use super::command::{Argument, Command, Completion, Example, ExitCode, Group, Op
 use super::room::{self, RoomArgs, outcome, report};
 use super::{Args, Failure, random};
 use crate::client::{Begin, ClientSession, StdinLines, run as client};
-use crate::crypto::room_key::{NONCE, RoomCipher, nonce_text};
-use crate::protocol::encrypted::Encrypted;
+use crate::crypto::room_key::{Kind, NONCE, RoomCipher, Stream, Unsealed, nonce_text};
+use crate::protocol::encrypted::{Encrypted, Version};
+use crate::types::Name;
 use serde_json::value::RawValue;
 use std::io::IsTerminal;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub const COMMAND: Command = Command {
     word: "send",
@@ -74,8 +76,13 @@ pub const COMMAND: Command = Command {
 /// # Errors
 /// [`Failure`]: messages that were not acknowledged may or may not be stored.
 fn run(args: Args) -> Result<(), Failure> {
-    let args = RoomArgs::read(args)?;
+    let mut args = RoomArgs::read(args)?;
     args.warn_of_key();
+    let cipher = args.cipher();
+    if cipher.is_some() && args.name.is_none() {
+        // What is sealed names its author, so the author cannot wait for the server to choose the name.
+        args.name = Some(guest_name().map_err(|why| Failure::Failed(why.into()))?);
+    }
     let text = match args.text.as_deref() {
         None if std::io::stdin().is_terminal() => {
             return Err(Failure::Usage("send needs TEXT, or - to send the lines of standard input".into()));
@@ -86,7 +93,13 @@ fn run(args: Args) -> Result<(), Failure> {
     if text.is_none() && args.key.is_some() {
         return Err(Failure::Usage("--key is for one TEXT; each line of standard input has its own key".into()));
     }
-    let mut writer = Writer { cipher: args.cipher(), json: args.json };
+    let sealing = match (cipher, &args.name) {
+        (Some(cipher), Some(name)) => {
+            Some(Sealing::new(cipher, name.clone()).map_err(|why| Failure::Failed(why.into()))?)
+        }
+        _ => None,
+    };
+    let mut writer = Writer { sealing, json: args.json };
     let mut session = ClientSession::new(args.target.room.clone(), args.name_inside(), Begin::Now);
     if let Some(text) = text {
         let (key, body) = writer.message(text, args.key.clone()).map_err(|why| Failure::Usage(why.into()))?;
@@ -104,9 +117,34 @@ fn run(args: Args) -> Result<(), Failure> {
 
 /// Turns texts into messages.
 struct Writer {
-    cipher: Option<RoomCipher>,
+    sealing: Option<Sealing>,
     /// The text is the body itself.
     json: bool,
+}
+
+/// What seals the messages of one run.
+struct Sealing {
+    cipher: RoomCipher,
+    stream: Stream,
+    name: Name,
+}
+
+impl Sealing {
+    fn new(cipher: RoomCipher, name: Name) -> Result<Sealing, String> {
+        Ok(Sealing { cipher, stream: Stream::new(&random()?), name })
+    }
+
+    /// Returns the body to be sent under this key.
+    fn seal(&mut self, key: &str, body: &str) -> Result<String, String> {
+        let nonce: [u8; NONCE] = *random()?;
+        let sent = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let sent = u64::try_from(sent).unwrap_or(u64::MAX);
+        let unsealed = Unsealed { name: self.name.as_str(), sent, body };
+        let ciphertext = self.cipher.seal(Kind::Message, key, &nonce, &mut self.stream, unsealed);
+        let version = Version::Two { key_id: self.cipher.key_id().into() };
+        let nonce = nonce_text(&nonce).into();
+        Ok(Encrypted { version, key: key.into(), nonce, ciphertext: ciphertext.into() }.to_body())
+    }
 }
 
 impl Writer {
@@ -123,14 +161,18 @@ impl Writer {
             }
             false => serde_json::json!({"text": text}).to_string(),
         };
-        let Some(cipher) = &self.cipher else { return Ok((key, body)) };
-        let nonce: [u8; NONCE] = *random()?;
-        let ciphertext = cipher.seal(&key, nonce, &body);
-        let nonce = nonce_text(&nonce);
-        let sealed =
-            Encrypted { key: key.as_str().into(), nonce: nonce.into(), ciphertext: ciphertext.into() }.to_body();
-        Ok((key, sealed))
+        let body = match &mut self.sealing {
+            Some(sealing) => sealing.seal(&key, &body)?,
+            None => body,
+        };
+        Ok((key, body))
     }
+}
+
+/// Returns a name like those that the server gives to guests.
+fn guest_name() -> Result<Name, String> {
+    let name = format!("guest-{}", data_encoding::BASE32_NOPAD.encode(random::<4>()?.as_slice()).to_lowercase());
+    Name::parse(&name).map_err(|fault| fault.text().to_owned())
 }
 
 /// Returns a key that nobody can guess, and use up beforehand: 128 random bits in base64url.

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::input::Input;
 use crate::client::{Begin, ClientSession, Event, SealedLineError, SealedLines, ServerMessage};
-use crate::cmd::tail::Reader;
+use crate::cmd::reader::Reader;
 use crate::crypto::room_key::{NONCE, RoomKey, nonce_text};
-use crate::protocol::encrypted::Encrypted;
+use crate::protocol::encrypted::{Encrypted, Version};
 use crate::types::{Name, RoomId, is_unsafe};
 
 /// Most steps of one input.
@@ -290,9 +290,14 @@ fn body(input: &mut Input<'_>) -> String {
         1 => words(input),
         2 => {
             let (key, inner) = (format!("k{}", input.byte() % 4), format!(r#"{{"text":{}}}"#, words(input)));
-            let ciphertext = RoomKey::new([5; 32]).cipher(&room()).seal(&key, [2; NONCE], &inner);
-            Encrypted { key: key.into(), nonce: nonce_text(&[2; NONCE]).into(), ciphertext: ciphertext.into() }
-                .to_body()
+            let ciphertext = RoomKey::new([5; 32]).cipher(&room()).seal_first(&key, [2; NONCE], &inner);
+            Encrypted {
+                version: Version::One,
+                key: key.into(),
+                nonce: nonce_text(&[2; NONCE]).into(),
+                ciphertext: ciphertext.into(),
+            }
+            .to_body()
         }
         _ => {
             let length = usize::from(input.byte() % 64);

@@ -14,6 +14,8 @@ mod engine;
 mod http_request;
 mod input;
 mod listener;
+#[cfg(feature = "client")]
+mod room_body;
 mod sealed;
 mod sizes;
 mod strict_http;
@@ -29,6 +31,8 @@ pub use config::config;
 pub use database::database;
 pub use engine::engine;
 pub use http_request::http_request;
+#[cfg(feature = "client")]
+pub use room_body::room_body;
 pub use sealed::sealed;
 pub use ws_stream::ws_stream;
 
@@ -44,6 +48,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("database", database),
     ("engine", engine),
     ("http_request", http_request),
+    #[cfg(feature = "client")]
+    ("room_body", room_body),
     ("sealed", sealed),
     ("ws_stream", ws_stream),
 ];

@@ -1,15 +1,17 @@
 //! Encrypted bodies: the form of a message that the server cannot read, and the rooms that accept no other. Knows no
 //! keys and opens nothing (`crypto::room_key` does).
 //!
-//! A body is encrypted if it begins with `{"e2e":` and has this form; the server does not inspect any other body:
+//! A body is encrypted if it begins with `{"e2e":` and has one of these forms; the server does not inspect any other
+//! body:
 //!
 //! ```json
+//! {"e2e":2,"i":KEYID,"k":KEY,"n":NONCE,"c":CIPHERTEXT}
 //! {"e2e":1,"k":KEY,"n":NONCE,"c":CIPHERTEXT}
 //! ```
 //!
-//! with exactly these fields. KEY is the idempotency key of the send, NONCE 24 bytes and CIPHERTEXT 16 bytes or more,
-//! both base64url without padding, in the canonical spelling (RFC 4648 §3.5): equal bytes have equal texts, so that a
-//! repeat can be recognized by comparing texts.
+//! with exactly these fields. KEY is the idempotency key of the send, KEYID 16 bytes, NONCE 24 bytes and CIPHERTEXT 16
+//! bytes or more, all base64url without padding, in the canonical spelling (RFC 4648 §3.5): equal bytes have equal
+//! texts, so that a repeat can be recognized by comparing texts. Earlier clients wrote the second form.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -23,6 +25,8 @@ use crate::types::{Digest, IdempotencyKey, RoomId};
 
 /// How the body of an encrypted message begins.
 const BEGINNING: &str = "{\"e2e\":";
+/// Base64url characters of 16 bytes.
+const KEY_ID_CHARS: usize = 22;
 /// Base64url characters of 24 bytes.
 const NONCE_CHARS: usize = 32;
 /// Base64url characters of a tag alone, 16 bytes.
@@ -30,9 +34,20 @@ const CIPHERTEXT_CHARS: usize = 22;
 /// Prefix of the ids of rooms that take only encrypted messages, whatever the settings say.
 pub const PREFIX: &str = "e2e.";
 
+/// The forms of encrypted bodies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Version<'a> {
+    One,
+    Two {
+        /// Tells the room's keys apart.
+        key_id: Cow<'a, str>,
+    },
+}
+
 /// An encrypted body, split into its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encrypted<'a> {
+    pub version: Version<'a>,
     /// The idempotency key under which it was sent, according to its sender.
     pub key: Cow<'a, str>,
     pub nonce: Cow<'a, str>,
@@ -49,8 +64,8 @@ impl<'a> Encrypted<'a> {
         let mut deserializer = serde_json::Deserializer::from_str(body);
         let found = deserializer.deserialize_map(ShapeVisitor).ok()?;
         deserializer.end().ok()?;
-        let is_base64url = |text: &str| text.bytes().all(|b| base64url_value(b).is_some());
-        let fits = (1..=IdempotencyKey::MAX).contains(&found.key.len())
+        let fits = found.version.fits()
+            && (1..=IdempotencyKey::MAX).contains(&found.key.len())
             && found.nonce.len() == NONCE_CHARS
             && is_base64url(&found.nonce)
             && found.ciphertext.len() >= CIPHERTEXT_CHARS
@@ -61,7 +76,8 @@ impl<'a> Encrypted<'a> {
     }
 
     /// Returns the digest of the sealed body: of `k`, `n` and `c`, however the JSON around them is written. No other
-    /// message can be made under it that opens, whoever knows `k`.
+    /// message can be made under it that opens, whoever knows `k`. The version and the key's id have no part in it:
+    /// they are bound to the ciphertext, which under others opens for nobody.
     pub fn digest(&self) -> Digest {
         // The nonce has a fixed length and the key a length in front, so no two sealed bodies give the same bytes.
         let mut bytes = Vec::with_capacity(4 + self.key.len() + self.nonce.len() + self.ciphertext.len());
@@ -73,28 +89,47 @@ impl<'a> Encrypted<'a> {
         Digest::of(&bytes)
     }
 
-    /// Reports whether the ciphertext's last character leaves no bit unused, or only zeros (RFC 4648 §3.5). A nonce of
-    /// 24 bytes has no such bits.
+    /// Reports whether the ciphertext is spelt in the only way that is allowed. A nonce of 24 bytes leaves no bits
+    /// over.
     fn is_canonical(&self) -> bool {
-        let unused = match self.ciphertext.len() % 4 {
-            2 => 0b1111,
-            3 => 0b11,
-            _ => 0,
-        };
-        self.ciphertext.bytes().last().and_then(base64url_value).is_some_and(|value| value & unused == 0)
+        ends_in_zeros(&self.ciphertext)
     }
 
     /// Returns the body's text.
     pub fn to_body(&self) -> String {
         let mut out = Vec::new();
-        Object::new(&mut out)
-            .number("e2e", 1)
-            .string("k", &self.key)
-            .string("n", &self.nonce)
-            .string("c", &self.ciphertext)
-            .end();
+        let object = Object::new(&mut out);
+        let object = match &self.version {
+            Version::One => object.number("e2e", 1),
+            Version::Two { key_id } => object.number("e2e", 2).string("i", key_id),
+        };
+        object.string("k", &self.key).string("n", &self.nonce).string("c", &self.ciphertext).end();
         String::from_utf8_lossy(&out).into_owned()
     }
+}
+
+impl Version<'_> {
+    /// Reports whether the key's id, if there is one, is 16 bytes in the canonical spelling.
+    fn fits(&self) -> bool {
+        match self {
+            Version::One => true,
+            Version::Two { key_id } => key_id.len() == KEY_ID_CHARS && is_base64url(key_id) && ends_in_zeros(key_id),
+        }
+    }
+}
+
+fn is_base64url(text: &str) -> bool {
+    text.bytes().all(|byte| base64url_value(byte).is_some())
+}
+
+/// Reports whether the last character leaves no bit unused, or only zeros (RFC 4648 §3.5).
+fn ends_in_zeros(text: &str) -> bool {
+    let unused = match text.len() % 4 {
+        2 => 0b1111,
+        3 => 0b11,
+        _ => 0,
+    };
+    text.bytes().last().and_then(base64url_value).is_some_and(|value| value & unused == 0)
 }
 
 /// Returns the six bits that a base64url character stands for (RFC 4648 §5).
@@ -120,7 +155,7 @@ impl<'de> Visitor<'de> for ShapeVisitor {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Encrypted<'de>, M::Error> {
         let wrong = || M::Error::custom("not the shape");
-        let (mut version, mut key, mut nonce, mut ciphertext) = (None, None, None, None);
+        let (mut version, mut key_id, mut key, mut nonce, mut ciphertext) = (None, None, None, None, None);
         while let Some(FieldName(name)) = map.next_key::<FieldName<'de>>()? {
             if name == "e2e" {
                 if version.replace(map.next_value::<u8>()?).is_some() {
@@ -129,6 +164,7 @@ impl<'de> Visitor<'de> for ShapeVisitor {
                 continue;
             }
             let slot = match &*name {
+                "i" => &mut key_id,
                 "k" => &mut key,
                 "n" => &mut nonce,
                 "c" => &mut ciphertext,
@@ -141,10 +177,13 @@ impl<'de> Visitor<'de> for ShapeVisitor {
                 return Err(wrong());
             }
         }
-        match (version, key, nonce, ciphertext) {
-            (Some(1), Some(key), Some(nonce), Some(ciphertext)) => Ok(Encrypted { key, nonce, ciphertext }),
-            _ => Err(wrong()),
-        }
+        let version = match (version, key_id) {
+            (Some(1), None) => Version::One,
+            (Some(2), Some(key_id)) => Version::Two { key_id },
+            _ => return Err(wrong()),
+        };
+        let (Some(key), Some(nonce), Some(ciphertext)) = (key, nonce, ciphertext) else { return Err(wrong()) };
+        Ok(Encrypted { version, key, nonce, ciphertext })
     }
 }
 
@@ -251,6 +290,11 @@ mod tests {
         format!(r#"{{"e2e":1,"k":"{key}","n":"{nonce}","c":"{ciphertext}"}}"#)
     }
 
+    /// The same fields in the second form.
+    fn second(first: &str) -> String {
+        first.replace(r#""e2e":1,"#, &format!(r#""e2e":2,"i":"{}","#, "i".repeat(21) + "w"))
+    }
+
     #[test]
     fn one_shape() {
         let c = "w".repeat(22);
@@ -262,7 +306,19 @@ mod tests {
         assert_eq!(Encrypted::parse(&spaced), Some(found.clone()), "{spaced}");
         let escaped = good.replace("k-1", r"k\u002d1");
         assert_eq!(Encrypted::parse(&escaped), Some(found));
+        let newer = second(&good);
+        let found = Encrypted::parse(&newer).unwrap();
+        assert!(matches!(&found.version, Version::Two { key_id: Cow::Borrowed(_) }), "{found:?}");
+        assert_eq!(found.to_body(), newer);
         for bad in [
+            newer.replace("\"e2e\":2", "\"e2e\":1"),
+            newer.replace("\"e2e\":2", "\"e2e\":3"),
+            newer.replace("iw\"", "i\""),
+            newer.replace("iw\"", "iiw\""),
+            newer.replace("iw\"", "ix\""),
+            newer.replace("iw\"", "i+\""),
+            newer.replace("\"k\":", "\"i\":\"a\",\"k\":"),
+            newer.replace('}', ",\"text\":\"hello\"}"),
             "1".to_string(),
             "{}".to_string(),
             "{\"e2e\":".to_string(),
@@ -312,6 +368,8 @@ mod tests {
         }
         let moved = format!(r#"{{"e2e":1,"c":"{c}","n":"{n}","k":"k-1"}}"#);
         assert_eq!(digest(&moved), digest(&plain), "the fields in another order");
+        assert_eq!(digest(&second(&plain)), digest(&plain), "a repeat in the clothes of the other form");
+        assert_eq!(of_signal(&second(&plain)), Ok(Some(digest(&plain))));
         let others = [body("k-2", &n, &c), body("k-1", &"m".repeat(32), &c), body("k-1", &n, &"w".repeat(24))];
         assert!(others.iter().all(|other| digest(other) != digest(&plain)));
         // 16, 17, 18 bytes: four, two and no bits of the last character are unused.
@@ -341,9 +399,13 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_read(key in "\\PC{1,40}", nonce in "[A-Za-z0-9_-]{32}", c in "[A-Za-z0-9_-]{24,60}") {
+        fn what_is_written_is_read(
+            id in proptest::option::of("[A-Za-z0-9_-]{21}[AQgw]"), key in "\\PC{1,40}", nonce in "[A-Za-z0-9_-]{32}",
+            c in "[A-Za-z0-9_-]{24,60}"
+        ) {
             proptest::prop_assume!(c.len() % 4 != 1);
-            let written = Encrypted { key: key.into(), nonce: nonce.into(), ciphertext: c.into() };
+            let version = id.map_or(Version::One, |id| Version::Two { key_id: id.into() });
+            let written = Encrypted { version, key: key.into(), nonce: nonce.into(), ciphertext: c.into() };
             let body = written.to_body();
             proptest::prop_assert_eq!(Encrypted::parse(&body), Some(written));
         }

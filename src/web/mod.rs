@@ -42,7 +42,7 @@ const fn file(path: &'static str, media_type: &'static str, text: &'static str) 
 }
 
 /// All files but the HTML, by their paths from the root.
-static FILES: [File; 35] = [
+static FILES: [File; 39] = [
     file("icon.svg", ICON, include_str!("icon.svg")),
     file("page.css", STYLE, include_str!("page.css")),
     file("page.js", SCRIPT, include_str!("page.js")),
@@ -54,6 +54,7 @@ static FILES: [File; 35] = [
     file("page/elsewhere.js", SCRIPT, include_str!("page/elsewhere.js")),
     file("page/lock.js", SCRIPT, include_str!("page/lock.js")),
     file("page/log.js", SCRIPT, include_str!("page/log.js")),
+    file("page/marks.js", SCRIPT, include_str!("page/marks.js")),
     file("page/memory.js", SCRIPT, include_str!("page/memory.js")),
     file("page/names.js", SCRIPT, include_str!("page/names.js")),
     file("page/people.js", SCRIPT, include_str!("page/people.js")),
@@ -66,11 +67,14 @@ static FILES: [File; 35] = [
     file("racerd/bytes.js", SCRIPT, include_str!("racerd/bytes.js")),
     file("racerd/connection.js", SCRIPT, include_str!("racerd/connection.js")),
     file("racerd/deliveries.js", SCRIPT, include_str!("racerd/deliveries.js")),
+    file("racerd/encrypted.js", SCRIPT, include_str!("racerd/encrypted.js")),
     file("racerd/events.js", SCRIPT, include_str!("racerd/events.js")),
+    file("racerd/heard.js", SCRIPT, include_str!("racerd/heard.js")),
     file("racerd/lease.js", SCRIPT, include_str!("racerd/lease.js")),
     file("racerd/noble.js", SCRIPT, include_str!("racerd/noble.js")),
     file("racerd/noise.js", SCRIPT, include_str!("racerd/noise.js")),
     file("racerd/outbox.js", SCRIPT, include_str!("racerd/outbox.js")),
+    file("racerd/reader.js", SCRIPT, include_str!("racerd/reader.js")),
     file("racerd/refusal.js", SCRIPT, include_str!("racerd/refusal.js")),
     file("racerd/requests.js", SCRIPT, include_str!("racerd/requests.js")),
     file("racerd/room.js", SCRIPT, include_str!("racerd/room.js")),

@@ -108,13 +108,20 @@ fn they_are_small() {
     let ours = sum(ours) + text(Asset::HOME).len();
     let encryption = sum(encryption);
     assert!(ours < 172_000, "{ours} bytes");
-    assert!(encryption < 64_000, "{encryption} bytes");
+    assert!(encryption < 88_000, "{encryption} bytes");
 }
 
 /// Made for programs; no page loads it.
 const WHOLE_LIBRARY: &str = "racerd.mjs";
-const ENCRYPTION: [&str; 5] =
-    ["page/lock.js", "racerd/noble.js", "racerd/noise.js", "racerd/room_key.js", "racerd/sealed.js"];
+const ENCRYPTION: [&str; 7] = [
+    "page/lock.js",
+    "racerd/heard.js",
+    "racerd/noble.js",
+    "racerd/noise.js",
+    "racerd/reader.js",
+    "racerd/room_key.js",
+    "racerd/sealed.js",
+];
 
 /// A page that needs no encryption loads none of its files: only dynamic imports name them.
 #[test]

@@ -13,7 +13,7 @@ test.after(stopBrowser);
 test.after(remove);
 
 const NO_KEY = "Encrypted: the link you opened has no key";
-const WRONG_KEY = "Can't be read with this key";
+const WRONG_KEY = "Encrypted with another key";
 
 /** Opens a window of this profile at an address, under a name. */
 async function open(context, url, name) {
@@ -154,8 +154,38 @@ test("unencrypted messages in an encrypted room are marked, and repeats are name
   await server.post("r", { text: "plain" });
   await until("the first to go", async () => (await server.bodies("r")).length === 1);
   assert.equal(await repeat(), 201);
-  await shows(ann, ["sealed", "plainNot encrypted", "Repeat of an earlier message"]);
+  await shows(ann, ["sealed", "plain", "Repeat of an earlier message"]);
   assert.deepEqual(await ann.$$eval("#log .mark", (all) => all.map((mark) => mark.textContent)), ["Not encrypted"]);
+});
+
+test("what is to be distrusted in an encrypted room, what is missing there, and when it was written are shown", async (t) => {
+  const server = await Server.start(t);
+  const roomKey = newKey();
+  const { RoomCipher, Stream } = await load("racerd/room_key.js");
+  const cipher = new RoomCipher(roomKey, "e2e.marks");
+  let keys = 0;
+  const say = async (text, { stream, name = "bob", as = name, sent, counter = stream.counter }) => {
+    stream.counter = counter;
+    const body = cipher.seal({ text }, `a key of the tests, no. ${(keys += 1)}`, { kind: "message", name, stream, sent });
+    const answer = await fetch(`${server.base}rooms/e2e.marks/messages?name=${as}`, {
+      method: "POST", headers: { "Content-Type": "application/json", "Idempotency-Key": body.k }, body: JSON.stringify(body),
+    });
+    assert.equal(answer.status, 201, await answer.text());
+  };
+  const [bobs, eves] = [new Stream(), new Stream()];
+  await say("good morning", { stream: bobs });
+  await say("pay eve", { stream: eves, name: "eve", as: "bob" });
+  await say("later", { stream: bobs, counter: 3, sent: Date.now() - 3 * 86_400_000 });
+  await say("earlier", { stream: bobs, counter: 1 });
+  await say("twice", { stream: bobs, counter: 1 });
+  const ann = await opened(await profile(t), `${server.base}rooms/e2e.marks#k=${roomKey}`, "ann");
+  await shows(ann, ["good morning", "pay eve", "later", "earlier", "Repeat of an earlier message"]);
+  const marks = await ann.$$eval("#log .message", (rows) => rows.map((row) => [...row.querySelectorAll(".marks .badge")].map(({ textContent }) => textContent)));
+  assert.deepEqual(marks[0], []);
+  assert.deepEqual(marks[1], ["Signed by “eve”"]);
+  assert.equal(marks[2][0], "2 messages before this one are missing");
+  assert.match(marks[2][1], /^Written .+ by its author's clock$/);
+  assert.deepEqual(marks.slice(3), [["Out of order: written before a message above"], []]);
 });
 
 test("the outbox stores sealed bodies, which are shown and sent after a reload", async (t) => {
@@ -178,7 +208,7 @@ test("the outbox stores sealed bodies, which are shown and sent after a reload",
   }));
   await until("kept", async () => (await entries()).length === 1);
   const [{ key, body }] = await entries();
-  assert.deepEqual([Object.keys(body), body.k], [["e2e", "k", "n", "c"], key]);
+  assert.deepEqual([Object.keys(body), body.k], [["e2e", "i", "k", "n", "c"], key]);
   assert.doesNotMatch(JSON.stringify(await entries()), /secret/);
   line.cut();
   line.mend();
@@ -205,7 +235,7 @@ test("a message from before the room had a key is not sent in the clear automati
   await shows(page, ["sealed words"]);
   await page.click("#unsent .failed button");
   await shows(page, ["sealed words", "open words"]);
-  assert.deepEqual((await server.bodies("r")).map(({ e2e }) => e2e), [1, 1]);
+  assert.deepEqual((await server.bodies("r")).map(({ e2e }) => e2e), [2, 2]);
 });
 
 test("the lock explains the protection, and copies the link, also over plain http", async (t) => {
@@ -250,11 +280,11 @@ test("if the encryption code cannot be loaded, the page says so, sends nothing, 
   await ann.click("#banner button");
   await live(ann);
   await shows(ann, ["waits"]);
-  assert.deepEqual((await server.bodies("e2e.r")).map(({ e2e }) => e2e), [1]);
+  assert.deepEqual((await server.bodies("e2e.r")).map(({ e2e }) => e2e), [2]);
   // A page that does not need it does not load it.
   urls.length = 0;
   await enter(context, server.base, "plain", "ann");
-  assert.deepEqual(urls.filter((url) => /noble|noise|sealed|room_key|lock/.test(url)), []);
+  assert.deepEqual(urls.filter((url) => /noble|noise|sealed|room_key|reader|heard|lock/.test(url)), []);
 });
 
 test("a damaged link opens no room", async (t) => {

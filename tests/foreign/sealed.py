@@ -97,4 +97,5 @@ async def main(address, pin, room, name, messages):
         print(json.dumps([heard, sealed.sent, sealed.received]))
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])))
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])))

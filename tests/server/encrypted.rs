@@ -4,6 +4,7 @@ use crate::support::{Server, eventually};
 use serde_json::{Value, json};
 
 const KEY: &str = "0123456789abcdef01234567";
+const OTHER: &str = "another key, of 22 characters";
 
 fn sealed(key: &str) -> Value {
     json!({"e2e": 1, "k": key, "n": "n".repeat(32), "c": "w".repeat(22)})
@@ -80,6 +81,35 @@ fn the_setting_changes_while_the_server_runs() {
         server.history("vault").len() as u64,
         server.get("/rooms/vault/messages").json()["head"].as_u64().unwrap()
     );
+}
+
+/// Returns the same fields in the second form, with the key's id.
+fn second_form(text: &str) -> String {
+    text.replace(r#"{"e2e":1,"#, &format!(r#"{{"e2e":2,"i":"{}","#, "A".repeat(22)))
+}
+
+#[test]
+fn the_second_form_is_encrypted_too_and_no_repeat_hides_in_it() {
+    let mut server = Server::start(&[]);
+    let mut ann = server.member("e2e.second", "ann");
+    let body = second_form(&sealed_text(KEY));
+    ann.send_text(format!(r#"{{"type":"send","id":1,"key":"{KEY}","body":{body}}}"#));
+    assert_eq!(ann.next_of("ack")["seq"], 1);
+    assert_eq!(post(&server, "e2e.second", OTHER, &second_form(&with_nonce(OTHER, "other"))).0, 201);
+    let longer = body.replacen('{', r#"{"text":"in the clear","#, 1);
+    let no_id = body.replace(&format!(r#""i":"{}","#, "A".repeat(22)), "");
+    for refused in [longer, no_id] {
+        assert_eq!(post(&server, "e2e.second", KEY, &refused).1["code"], "not_encrypted", "{refused}");
+    }
+    server.stop();
+    server.restart();
+    let mut eve = server.member("e2e.second", "eve");
+    for replayed in [body.clone(), sealed_text(KEY), body.replace(&"A".repeat(22), &"Q".repeat(22))] {
+        eve.send_text(format!(r#"{{"type":"signal","id":3,"body":{replayed}}}"#));
+        assert_eq!(eve.next_of("error")["code"], "key_reused", "{replayed}");
+        assert_eq!(post(&server, "e2e.second", KEY, &replayed).1["code"], "key_reused", "{replayed}");
+    }
+    assert_eq!(server.history("e2e.second").len(), 2);
 }
 
 /// Returns the same body with another nonce, which makes it a different body.

@@ -185,17 +185,65 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
+fn python() -> String {
+    std::env::var("RACERD_PYTHON").expect("RACERD_PYTHON: run tests/run, or `eval \"$(tests/run --env)\"`")
+}
+
+/// Written from docs/protocol.md alone: a sealed socket, and in it a room with a key.
+#[test]
+fn a_foreign_client_and_ours_read_each_other_in_a_room_with_a_key() {
+    const ROOM_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let key = Key::new();
+    let server = key.serve(&[]);
+    let mut eve = server.member("e2e.foreign", "eve");
+    let url = format!("http://{}/rooms/e2e.foreign#k={ROOM_KEY}&pin={}", server.address, key.pin);
+    let ours = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_racerd")).args(arguments).arg(&url).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said =
+        Command::new(env!("CARGO_BIN_EXE_racerd")).args(["send", &url, "from ours", "--name", "ann"]).output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let foreign = Command::new(python())
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/room_key.py"))
+        .args(["talk", &format!("ws://{}", server.address), &key.pin.to_string()])
+        .args(["e2e.foreign", ROOM_KEY, "bob", "2"])
+        .output()
+        .unwrap();
+    assert!(foreign.status.success(), "{}", String::from_utf8_lossy(&foreign.stderr));
+    let heard: Value = serde_json::from_slice(&foreign.stdout).unwrap();
+    assert_eq!((&heard[0][1], &heard[0][2]["name"]), (&json!("ann"), &json!("ann")));
+    assert_eq!((&heard[0][2]["body"], &heard[0][2]["counter"]), (&json!(r#"{"text":"from ours"}"#), &json!(1)));
+    assert_eq!(ours(&["tail"]), "ann: from ours\nbob: from bob: κόσμε\n");
+    let objects = ours(&["tail", "--json", "--last", "1"]);
+    let object: Value = serde_json::from_str(&objects).unwrap();
+    assert_eq!((&object["signed_name"], &object["marks"], &object["missing"]), (&json!("bob"), &json!([]), &json!(0)));
+    let bodies = [eve.next_of("message"), eve.next_of("message"), eve.next_of("signal")];
+    assert!(bodies.iter().all(|heard| heard["body"]["e2e"] == 2 && heard["body"]["i"] == bodies[0]["body"]["i"]));
+}
+
+/// What the other implementation makes is what the unit tests and the library's read.
+#[test]
+fn the_vectors_are_those_that_the_foreign_client_makes() {
+    let made = Command::new(python())
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/room_key.py"))
+        .arg("vectors")
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert_eq!(String::from_utf8(made.stdout).unwrap(), include_str!("../vectors/room_body.json"));
+}
+
 #[test]
 fn a_foreign_client_talks_sealed_and_nothing_lies_open_on_the_wire() {
     let key = Key::new();
     let server = key.serve(&["--request-rate", "0", "--request-burst", "1000000"]);
     let (proxy, record) = recording_proxy(server.address);
-    let python =
-        std::env::var("RACERD_PYTHON").expect("RACERD_PYTHON: run tests/run, or `eval \"$(tests/run --env)\"`");
     let mut open = server.member("secret-room", "open-member");
     let mut ours = Sealed::connect(proxy, &key.pin);
     ours.join("secret-room", "secret-name-ours");
-    let foreign = Command::new(python)
+    let foreign = Command::new(python())
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/sealed.py"))
         .args([&format!("ws://{proxy}"), &key.pin.to_string(), "secret-room", "secret-name", "9"])
         .stdin(Stdio::null())

@@ -70,7 +70,9 @@ pub struct Sealed {
 }
 
 /// Bytes around the key, the nonce and the ciphertext, in any spelling.
-const AROUND: usize = 60;
+const AROUND: usize = 90;
+/// The key's id, which the server does not compare with anything.
+const KEY_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 /// Characters of a nonce, and of the shortest ciphertext.
 const NONCE: usize = 32;
 const TAG: usize = 22;
@@ -110,7 +112,7 @@ impl Sealed {
     /// Returns the body as clients write it.
     pub fn text(&self) -> String {
         let Sealed { key, nonce, ciphertext } = self;
-        format!("{{\"e2e\":1,\"k\":\"{key}\",\"n\":\"{nonce}\",\"c\":\"{ciphertext}\"}}")
+        format!("{{\"e2e\":2,\"i\":\"{KEY_ID}\",\"k\":\"{key}\",\"n\":\"{nonce}\",\"c\":\"{ciphertext}\"}}")
     }
 
     /// Returns an equivalent spelling of the body in JSON.
@@ -118,10 +120,11 @@ impl Sealed {
         let Sealed { key, nonce, ciphertext } = self;
         match random.below(4) {
             0 => self.text(),
+            // In the form of earlier clients: it opens for nobody, and the server knows it again.
             1 => format!("{{\"e2e\":1, \"k\" : \"{key}\", \"n\" : \"{nonce}\", \"c\" : \"{ciphertext}\" }}"),
-            2 => format!("{{\"e2e\":1,\"c\":\"{ciphertext}\",\"n\":\"{nonce}\",\"k\":\"{key}\"}}"),
+            2 => format!("{{\"e2e\":2,\"c\":\"{ciphertext}\",\"n\":\"{nonce}\",\"k\":\"{key}\",\"i\":\"{KEY_ID}\"}}"),
             _ => format!(
-                "{{\"e2e\":1,\"k\":\"{key}\",\"n\":\"\\u00{:x}{}\",\"c\":\"{ciphertext}\"}}",
+                "{{\"e2e\":2,\"i\":\"{KEY_ID}\",\"k\":\"{key}\",\"n\":\"\\u00{:x}{}\",\"c\":\"{ciphertext}\"}}",
                 nonce.as_bytes()[0],
                 &nonce[1..]
             ),

@@ -58,12 +58,12 @@ export class Draft {
   }
 
   #write(text) {
-    return this.#cipher ? { sealed: this.#cipher.seal({ text }, "draft") } : { text };
+    return this.#cipher ? { sealed: this.#cipher.seal({ text }, "draft", { kind: "draft" }) } : { text };
   }
 
   #open(draft) {
     try {
-      const text = this.#cipher ? this.#cipher.open(draft.sealed).text : draft.text;
+      const text = this.#cipher ? this.#cipher.open(draft.sealed, "draft").body.text : draft.text;
       return typeof text === "string" ? text : "";
     } catch {
       // There is none, or it has another key.

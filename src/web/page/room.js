@@ -5,6 +5,7 @@ import { pauseOf } from "../racerd/connection.js";
 import { Banner } from "./banner.js";
 import { Composer } from "./composer.js";
 import { Log } from "./log.js";
+import { markTexts } from "./marks.js";
 import { memory } from "./memory.js";
 import { People } from "./people.js";
 import { $, button, capitalised, count, element, plain } from "./text.js";
@@ -73,7 +74,7 @@ export class RoomView {
     this.#room.on("joined", ({ again, from }) => again || (this.#oldest = from));
     this.#room.on("live", () => this.#live());
     this.#room.on("message", (message) => this.#message(message));
-    this.#room.on("repeat", ({ seq }) => this.#log.change(seq, { body: null, unreadable: "repeat" }));
+    this.#room.on("marked", ({ seq, ...changes }) => this.#log.change(seq, changes));
     this.#room.on("hole", (hole) => this.#hole(hole));
     this.#room.on("lagging", () => this.#composer.fault("Catching up with a lot of messages…", "quiet"));
     this.#composer = new Composer({
@@ -165,7 +166,7 @@ export class RoomView {
       this.#unread += 1;
       this.#showTitle();
     }
-    this.#speak(`${message.from.name}: ${plain(message)}`);
+    this.#speak([`${message.from.name}: ${plain(message)}`, ...markTexts(message)].join(". "));
   }
 
   #hole({ after, from, restart }) {

@@ -1,5 +1,6 @@
 // Builds the row of one message: author, time and body, folded if it is higher than the screen.
 
+import { marks } from "./marks.js";
 import { button, dayOf, element, nameNode, saidNode, timeNode, wholeTime } from "./text.js";
 
 /** An author's messages within this many milliseconds stand under one name. */
@@ -29,8 +30,10 @@ export function row(message, { isFirst, marksPlain = false, isUnfolded = false, 
   const made = element("li", { class: classes, "data-seq": seq, title: isFirst ? undefined : wholeTime(at) });
   if (isFirst) made.append(avatar(from.name), who(message));
   const said = saidNode(message);
-  if (marksPlain && !message.encrypted && !message.unreadable) said.append(element("span", { class: "badge mark" }, "Not encrypted"));
   made.append(said);
+  // Beside the text, which may be folded.
+  const shown = marks(message, marksPlain);
+  if (shown.length > 0) made.append(element("p", { class: "marks" }, ...shown));
   if (mayBeHigh(said.textContent)) made.append(foldButton(made, said, isUnfolded, onFold));
   return made;
 }

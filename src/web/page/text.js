@@ -47,7 +47,11 @@ function bodyNode(body) {
 
 const UNREADABLE = {
   no_key: "Encrypted: the link you opened has no key",
+  other_key: "Encrypted with another key",
   wrong_key: "Can't be read with this key",
+  altered: "Altered on its way: it can't be read",
+  malformed: "Not a message: it can't be read",
+  forged: "Forged: its signature is not its author's",
   repeat: "Repeat of an earlier message",
   damaged: "Damaged on the server's disk",
 };
@@ -119,6 +123,12 @@ export function wholeTime(at) {
 /** Shows the time of day, with the date as its tooltip. */
 export function timeNode(at) {
   return element("time", { datetime: isoTime(at), title: wholeTime(at) }, CLOCK.format(dateOf(at)));
+}
+
+/** Returns the time of day, and the date if it is not that of `beside`. */
+export function shortTime(at, beside) {
+  const day = dayOf(at) === dayOf(beside) ? "" : `${DAY_OF_YEAR.format(dateOf(at))}, `;
+  return day + CLOCK.format(dateOf(at));
 }
 
 export function isoTime(at) {

@@ -5,6 +5,7 @@
 // fails, stays in the outbox, and the user decides. A message that was never sent goes out.
 
 import { base64url, random, utf8 } from "./bytes.js";
+import { isSealed } from "./encrypted.js";
 import { Emitter, isForNow, RacerdError } from "./events.js";
 import { UNKNOWN } from "./saved.js";
 
@@ -21,9 +22,15 @@ const KEY_BYTES = 16;
  *   `joined`    {again, recovered, from, head}: the messages since the last time follow
  *   `live`      all earlier messages have arrived
  *   `message`   {seq, at, from: {member, name}, body, own, key}: in order, each once; `own` if this client said it, `key`
- *               is that of its `send`. `encrypted` if its body came sealed; `unreadable` (and `body` null) if it could
- *               not be opened: "no_key", "wrong_key", "repeat", or "damaged" on the server's disk
- *   `repeat`    {seq}: this message, emitted before, is the repeat: the original arrived later, in older history
+ *               is that of its `send`. `encrypted` if its body came sealed. `unreadable` (and `body` null) if it could
+ *               not be opened: "no_key", "other_key", "wrong_key" (that, or altered), "altered", "malformed", "forged"
+ *               (a member continued another's stream), "repeat"; or "damaged" on the server's disk.
+ *               In a room with a key: `marks` say what is to be distrusted: "name" (its author's, in `inside`, is
+ *               another), "out_of_order", "old_form" (may be a repeat); or "again", known from the former log. `missing`
+ *               of the author's messages, counted before it, are not above it. `inside` {name, sent, stream, counter}
+ *               is what the author has signed; `sent` is a date
+ *   `marked`    {seq, ...}: a message emitted before has other `marks`, `missing`, or is `unreadable`: older history
+ *               shows it
  *   `hole`      {after, from, restart}: messages between these seqs are not kept; with `restart`, the log is a new one
  *   `members`   the list changed: see `members`, `count`
  *   `presence`  [{event: "join"|"leave"|"away"|"back", member, name}]
@@ -49,8 +56,8 @@ export class Room extends Emitter {
   #requests;
   #saved;
   #forget;
-  /** Seals and opens bodies; null without a key, and until its code is loaded. */
-  #cipher = null;
+  /** Opens bodies and seals them, by its cipher; null without a key, and until its code is loaded. */
+  #reader = null;
   #loading = null;
   /** A join was sent and is not answered. */
   _isAsked = false;
@@ -106,9 +113,16 @@ export class Room extends Emitter {
     return { key: send.key, done, name: send.name, at: send.at };
   }
 
+  /** Seals a message as soon as its author's name is known: the server names a guest. */
   #seal(send) {
-    send.body = this.#cipher ? this.#cipher.seal(send.plain, send.key) : send.plain;
+    if (this.#reader && this.#client.name === undefined) return;
+    send.name = this.#client.name;
+    send.body = this.#reader ? this.#sealed(send.plain, send.key, "message") : send.plain;
     this._keep(send);
+  }
+
+  #sealed(body, k, kind) {
+    return this.#reader.cipher.seal(body, k, { kind, name: normal(this.#client.name) });
   }
 
   async _keep(send) {
@@ -121,24 +135,32 @@ export class Room extends Emitter {
     send.reject(error);
   }
 
-  #open(body, open) {
-    if (!isSealed(body)) return { body, encrypted: false };
-    if (!this.#cipher) return { body: null, encrypted: true, unreadable: "no_key" };
+  /** Returns the fields of a body of this client, from before a reload. */
+  #open(body) {
+    if (!isSealed(body)) return { body };
+    if (!this.#reader) return { body: null, unreadable: "no_key" };
     try {
-      return { body: open(this.#cipher), encrypted: true };
+      return { body: this.#reader.cipher.open(body, "message").body };
     } catch (error) {
-      return { body: null, encrypted: true, unreadable: error.code };
+      return { body: null, unreadable: error.code };
     }
   }
 
-  #hear({ body, seq, unreadable }) {
-    if (unreadable) return { body: null, encrypted: false, unreadable: "damaged" };
-    return this.#open(body, (cipher) => {
-      const { said, repeat } = cipher.hear(body, seq);
-      // After this one was emitted.
-      if (repeat !== undefined) queueMicrotask(() => this.emit("repeat", { seq: repeat }));
-      return said;
+  /** Writes what was read of these messages into them, and emits what that says of others, once they were emitted. */
+  #read(messages) {
+    const whole = messages.filter((message) => {
+      if (!message.unreadable) return true;
+      Object.assign(message, { body: null, encrypted: false, unreadable: "damaged" });
     });
+    if (!this.#reader) {
+      for (const message of whole) {
+        const encrypted = isSealed(message.body);
+        Object.assign(message, encrypted ? { body: null, encrypted, unreadable: "no_key" } : { encrypted });
+      }
+      return messages;
+    }
+    for (const change of this.#reader.page(whole)) queueMicrotask(() => this.emit("marked", change));
+    return messages;
   }
 
   /** Removes a failed message from the outbox, so that it does not come back after a reload. */
@@ -152,7 +174,7 @@ export class Room extends Emitter {
 
   /** Returns by how many bytes a body is too long; 0 or less if it fits, or before the limits are known. */
   excess(body) {
-    const sent = this.#cipher ? this.#cipher.blank(body) : body;
+    const sent = this.#reader ? this.#reader.cipher.blank(body, normal(this.#client.name ?? "")) : body;
     const frame = { type: "send", id: 2 ** 53, room: this.id, key: "x".repeat(24), body: sent };
     return this.#client.limits ? utf8(JSON.stringify(frame)).length - this.#client.longest : 0;
   }
@@ -160,7 +182,7 @@ export class Room extends Emitter {
   /** Sends a signal, which is not stored; does nothing without a connection, or if it is too long. */
   signal(body) {
     if (!this.joined) return;
-    const sent = this.#cipher ? this.#cipher.seal(body, base64url(random(KEY_BYTES))) : body;
+    const sent = this.#reader ? this.#sealed(body, base64url(random(KEY_BYTES)), "signal") : body;
     this.#requests.tell({ type: "signal", room: this.id, body: sent });
   }
 
@@ -171,10 +193,7 @@ export class Room extends Emitter {
    */
   async history(span) {
     const page = await this.#requests.ask({ type: "history", room: this.id, ...span });
-    for (const message of page.messages) {
-      message.own = this.#client.formerly.has(message.from.member);
-      Object.assign(message, this.#hear(message));
-    }
+    for (const message of this.#read(page.messages)) message.own = this.#client.formerly.has(message.from.member);
     return page;
   }
 
@@ -193,20 +212,24 @@ export class Room extends Emitter {
 
   /** Can bodies be sealed and opened? If not, await `_prepare` first. */
   get _isReady() {
-    return !this.isEncrypted || this.#cipher !== null;
+    return !this.isEncrypted || this.#reader !== null;
   }
 
   async _prepare() {
     if (this._isReady) return;
-    this.#loading ??= import("./room_key.js");
+    this.#loading ??= import("./reader.js");
     try {
-      const { RoomCipher } = await this.#loading;
+      const { RoomReader } = await this.#loading;
       if (this._isReady) return;
-      this.#cipher = new RoomCipher(this.#options.roomKey, this.id);
+      this.#reader = new RoomReader(this.#options.roomKey, this.id);
     } finally {
       this.#loading = null;
     }
-    for (const send of this.#outbox) if (send.body === undefined) this.#seal(send);
+    this.#sealAll();
+  }
+
+  #sealAll() {
+    if (this._isReady) for (const send of this.#outbox) if (send.body === undefined) this.#seal(send);
   }
 
   _start() {
@@ -249,18 +272,18 @@ export class Room extends Emitter {
       const send = { key, body, at, name, since: performance.now(), isKept: true, state };
       const made = this.#put(send);
       made.done.catch(() => {});
-      const { encrypted, ...opened } = this.#open(body, (cipher) => cipher.open(body));
-      this.emit("unsent", { ...made, ...opened });
+      this.emit("unsent", { ...made, ...this.#open(body) });
       if (state === "failed") this.#drop(send, new RacerdError(failed.code, failed.message));
     }
     this.#giveUp(({ state }) => state === "ended", "unknown_fate", UNKNOWN);
-    if (this.#cipher) this.#giveUp(({ body }) => !isSealed(body), "not_encrypted", "it was written before this room had a key");
+    if (this.#reader) this.#giveUp(({ body }) => !isSealed(body), "not_encrypted", "it was written before this room had a key");
     this.#outbox.push(...since);
   }
 
   /** Sends everything again: the session goes on, so its keys are valid. */
   _resumed() {
     for (const send of this.#outbox) send.state = "queued";
+    this.#sealAll();
     this.#giveUp(({ since }) => performance.now() - since > TOO_OLD, "too_old", "it has waited for more than a week");
   }
 
@@ -293,7 +316,7 @@ export class Room extends Emitter {
     this.count = members;
     this.emit("joined", { again, recovered, from, head });
     if (restart) {
-      this.#cipher?.forget();
+      this.#reader?.restart();
       this.emit("hole", { after: 0, from, restart: true });
     } else if (again && from > after + 1) {
       this.emit("hole", { after, from, restart: false });
@@ -308,14 +331,16 @@ export class Room extends Emitter {
     this.cursor = seq;
     const key = this.#acknowledgedKeys.get(seq);
     this.#acknowledgedKeys.delete(seq);
-    this.emit("message", { seq, at, from, ...this.#hear(message), own: this.#client.formerly.has(from.member), key });
+    const { body, unreadable } = message;
+    const [read] = this.#read([{ seq, at, from, body, unreadable }]);
+    this.emit("message", { ...read, own: this.#client.formerly.has(from.member), key });
     this.#progress();
   }
 
   /** In a room with a key, a signal that is not sealed under it is ignored. */
   _signal({ from, body }) {
-    const { encrypted, unreadable, body: said } = this.#hear({ body });
-    if (!unreadable && encrypted === (this.#cipher !== null)) this.emit("signal", { from, body: said });
+    const read = this.#reader ? this.#reader.signal({ from, body }) : !isSealed(body) && { said: body };
+    if (read) this.emit("signal", { from, body: read.said });
   }
 
   _acknowledged(send, { seq, at }) {
@@ -394,7 +419,7 @@ export class Room extends Emitter {
   }
 }
 
-/** Is this a sealed body? One with further fields would show something in the clear. */
-function isSealed(body) {
-  return body?.e2e === 1 && Object.keys(body).length === 4 && [body.k, body.n, body.c].every((part) => typeof part === "string");
+/** Returns a name as the server writes it, so that what is sealed is no other. */
+function normal(name) {
+  return name.replace(/\p{Zs}+/gu, " ").replace(/^ | $/g, "");
 }

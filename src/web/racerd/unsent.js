@@ -4,6 +4,7 @@
 // resumed, the user decides.
 
 import { base64url, random, randomText } from "./bytes.js";
+import { isSealed } from "./encrypted.js";
 import { Emitter } from "./events.js";
 import { takeLease } from "./lease.js";
 import { Outbox } from "./outbox.js";
@@ -129,7 +130,7 @@ export class Unsent extends Emitter {
 
   #show(rows) {
     const shown = rows.map(({ key, room, name, at, body, failed, owner, pin }) => {
-      const encrypted = body?.e2e === 1;
+      const encrypted = isSealed(body);
       const { code, message } = failed ?? this.#refused.get(owner) ?? {};
       return { key, room, name, at, body: encrypted ? null : body, encrypted, pin, state: failed ? "failed" : "waiting", code, reason: message, owner };
     });
