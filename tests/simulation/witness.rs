@@ -44,7 +44,8 @@ pub struct Witness {
     pub answers_once: bool,
     /// Bytes of bodies that the server counts as waiting for the store, and the limit for them.
     pub waiting_bytes: (usize, usize),
-    /// Bytes of the message that is the first to wait until the store has room for it, as the server says; 0: none does.
+    /// Bytes of the message that is the first to wait until the store has room for it, as the server says; 0 if none
+    /// does.
     pub held: usize,
     /// The last seq of each room that a commit told the server.
     heads: BTreeMap<RoomId, u64>,

@@ -21,9 +21,6 @@ const SALT: [u8; 32] = [
 ];
 const NEXT: [u8; 32] = [0x4e; 32];
 
-/// The first version whose tokens' key has a salt.
-const FIRST_SALTED: i32 = 11;
-
 /// A database with a message and a parked session, whose server has ended.
 struct Log {
     directory: TempDir,
@@ -103,24 +100,16 @@ fn an_upgrade_in_place_keeps_the_key_and_copies_do_not_have_it() {
             take_back(&outside(&data), &older::back_to(version), data_key);
             let restored = log.at("restored.db");
             restore(&data, &restored, Box::new(|_, _| ())).unwrap();
-            // A plain one without a salt has stored the key itself, which was the salt in this one.
-            let has_salt = version >= FIRST_SALTED;
-            let before = match data_key {
-                None if has_salt => *plain_tokens(&SALT),
-                None => SALT,
-                Some(key) => *key.tokens(has_salt.then_some(&SALT)),
-            };
+            // A plain one has stored the key itself, which was the salt in this one.
+            let before = data_key.map_or(SALT, |key| *key.tokens(None));
             for _ in 0..2 {
                 assert_eq!(log.key_at(&data), before, "{version}: an upgrade resets nobody");
             }
-            // A backup that an older racerd made: it has no epoch, but all else that such a racerd knew.
+            // A backup that an older racerd made: it has no epoch, but all else.
             let older_copy = log.at("older-copy.db");
             fs::copy(&data, &older_copy).unwrap();
             let void = "UPDATE meta SET epoch = ''; PRAGMA journal_mode = DELETE";
             outside(&older_copy).execute_batch(void).unwrap();
-            if has_salt {
-                outside(&older_copy).execute_batch("UPDATE meta SET token_salt = x''").unwrap();
-            }
             assert_eq!(log.key_at(&older_copy), new_key(data_key), "{version}");
             let copy = log.at("copy.db");
             backup(&data, &copy, false, Box::new(|_, _| ())).unwrap();
