@@ -284,7 +284,7 @@ fn encrypted_rooms_are_read_with_their_key_alone() {
     assert_eq!(run(&["send", &garden, "by the file", "--name", "ann", "--room-key", &from_file]).0, 0);
     assert_eq!(run_with(&["send", &format!("{garden}#k={}", key(1)), "--name", "ann"], b"by the link\n").0, 0);
     for message in server.history("e2e.garden") {
-        assert_eq!(message["body"].as_object().unwrap().len(), 4, "{message}");
+        assert_eq!(message["body"].as_object().unwrap().len(), 5, "{message}");
     }
     let both = "ann: by the file\nann: by the link\n";
     assert_eq!(run(&["tail", &garden, "--room-key", &from_file]), (0, both.to_string(), String::new()));
