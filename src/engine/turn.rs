@@ -3,6 +3,7 @@
 
 use super::fair_line::FairLine;
 use super::line::Line;
+use super::weighing::Measuring;
 use super::{App, Connections, Engine, Fact, Input, Now, Output};
 
 use crate::store::{StoreEvent, StoreRequest};
@@ -154,7 +155,7 @@ impl Turn {
         edge.engine().begin_turn(now);
         edge.reload_if_asked();
         // A guess of what the kernel may hold unread would turn newcomers away.
-        self.measure(edge);
+        self.measure(edge, Measuring::BeforeReads);
         edge.accept();
         self.read(edge);
         if std::mem::take(&mut self.is_last_to_read) {
@@ -209,14 +210,14 @@ impl Turn {
             has_time = edge.has_time();
         }
         self.read_ahead(edge);
-        self.measure(edge);
+        self.measure(edge, Measuring::BehindReads);
     }
 
     /// Asks the kernel what it holds unread, if that may be too much.
-    fn measure<E: Edge>(&self, edge: &mut E) {
-        if let Some(stalled) = edge.engine().net.note_unserved(self.ready.len()) {
+    fn measure<E: Edge>(&self, edge: &mut E, now: Measuring) {
+        if let Some(stalled) = edge.engine().net.note_unserved(self.ready.len(), now) {
             let unread: Vec<_> = self.ready.iter().chain(stalled).map(|conn| (conn, edge.unread(conn))).collect();
-            edge.engine().net.measured(unread.into_iter());
+            edge.engine().net.measured(unread.into_iter(), now);
         }
     }
 

@@ -9,6 +9,13 @@ use super::{Budget, Connections};
 use crate::conn::{ConnLimits, Ledger};
 use crate::types::ConnId;
 
+/// When in a turn the kernel is asked what it holds unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measuring {
+    BeforeReads,
+    BehindReads,
+}
+
 /// How a connection is closed for want of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Relief {
@@ -134,14 +141,18 @@ impl Connections {
 
     /// Notes how many connections could be read and had no turn. If what the kernel holds unread is to be measured,
     /// returns the connections that are not read beside those.
-    pub(super) fn note_unserved(&mut self, unserved: usize) -> Option<Vec<ConnId>> {
+    pub(super) fn note_unserved(&mut self, unserved: usize, now: Measuring) -> Option<Vec<ConnId>> {
         self.memory.unserved = unserved as u32;
         let ids = || self.slots_by_id().filter(|(_, slot)| slot.reading == Reading::Stalled).map(|(id, _)| id);
-        self.memory.wants_measure().then(|| ids().collect())
+        // What was too much before this turn's reads is looked at again behind them.
+        let is_over = || self.memory.measured.is_some() && self.memory.excess().kernel > 0;
+        let wants = self.memory.wants_measure() || now == Measuring::BehindReads && is_over();
+        wants.then(|| ids().collect())
     }
 
-    /// Takes over what the kernel holds unread, and chooses the connections to close for it in the next turn.
-    pub(super) fn measured(&mut self, unread: impl Iterator<Item = (ConnId, u64)>) {
+    /// Takes over what the kernel holds unread, and, behind a turn's reads, chooses the connections to close for it in
+    /// the next turn.
+    pub(super) fn measured(&mut self, unread: impl Iterator<Item = (ConnId, u64)>, now: Measuring) {
         let most = u64::from(self.memory.budget.unread);
         let holding = |(conn, bytes): (ConnId, u64)| Holding {
             payer: self.payer(conn),
@@ -152,6 +163,9 @@ impl Connections {
         let holdings: Vec<Holding> = unread.map(holding).collect();
         let all: u64 = holdings.iter().map(|holding| holding.bytes).sum();
         self.memory.measured = Some((self.now.mono, all));
+        if now == Measuring::BeforeReads {
+            return;
+        }
         self.overfull = largest_first(holdings, self.memory.excess().kernel, self.memory.innocent());
     }
 

@@ -103,6 +103,8 @@ pub(super) struct Walk {
     pub has_ended: bool,
     /// Whether it writes no mark, for which a full database might have no page.
     pub only_deletes: bool,
+    /// Whether rooms that are in use give their oldest ones, too.
+    pub thins: bool,
 }
 
 impl Walk {
@@ -127,7 +129,7 @@ impl Walk {
             match used.map(number) {
                 None if self.only_deletes => {}
                 None => mark(&transaction, room, now)?,
-                Some(used) if used >= before && !self.only_deletes => {}
+                Some(used) if used >= before && !self.thins => {}
                 // A key that waits may have been used since.
                 Some(_) if waits(&transaction, room)? => step.waiting.push(room),
                 Some(used) => {

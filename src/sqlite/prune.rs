@@ -31,6 +31,11 @@ impl Prune {
         prune
     }
 
+    /// Sets whether rooms that are in use give their oldest common keys, too.
+    pub fn thins(&mut self, thins: bool) {
+        self.common.thins = thins;
+    }
+
     /// Returns whether it has come through all windows and all common keys, at least once.
     pub fn has_ended(&self) -> bool {
         self.has_ended && self.common.has_ended

@@ -104,6 +104,7 @@ impl Giving {
             Resort::Keys => None,
         };
         (self.resort, self.walk) = (next.unwrap_or_default(), Prune::only_deleting());
+        self.walk.thins(self.resort != Resort::OldKeys);
         if next.is_none() {
             self.rests_until = Some(now + REST);
         }
@@ -202,9 +203,14 @@ impl WriterLoop {
     pub fn give_many_keys(&mut self) -> rusqlite::Result<bool> {
         self.weigh_keys();
         if !matches!(self.giving.resort, Resort::ManyKeys { .. }) {
-            return Ok(false);
+            // Before anything is known of the keys, no message gives way for them.
+            return Ok(!self.giving.weight.is_known());
         }
-        let given = self.give(None)?;
+        let given = self.give(None).unwrap_or_else(|error| {
+            roll_back(&self.parts.conn);
+            self.tell_of_damage("the keys of messages", &error);
+            Given { dropped: 0, is_all: true }
+        });
         if given.is_all {
             self.giving.go_on(self.parts.clock.now());
         }
@@ -217,17 +223,19 @@ impl WriterLoop {
 
     /// Begins with the keys, if they take too much. Counts them before, if they may.
     fn weigh_keys(&mut self) {
-        let messages = self.batches.space.messages();
-        if self.giving.weight.is_unknown(self.most_of_keys(), messages) {
+        let (messages, running) = (self.batches.space.messages(), self.running());
+        if self.giving.weight.is_unknown(self.most_of_keys(), messages, running) {
             // What cannot be counted is damaged, as the search for what may go will find.
-            let mut step = || self.giving.weight.step(&self.parts.conn, messages).unwrap_or(true);
+            let mut step = || self.giving.weight.step(&self.parts.conn, messages, running).unwrap_or(true);
             _ = (0..COUNT_STEPS).any(|_| step());
         }
-        let running = self.running();
-        let is_time = self.giving.keys_given.is_none_or(|given| running >= given.saturating_add(LOOKED_AT_AFTER));
+        let is_certain = !self.giving.weight.is_unknown(self.most_of_keys(), messages, running);
+        let is_time =
+            is_certain && self.giving.keys_given.is_none_or(|given| running >= given.saturating_add(LOOKED_AT_AFTER));
         if self.giving.resort == Resort::Messages && is_time && self.giving.weight.exceeds(self.most_of_keys()) {
             (self.giving.resort, self.giving.walk) =
                 (Resort::ManyKeys { unused_for: OLD_KEYS }, Prune::only_deleting());
+            self.giving.walk.thins(true);
         }
     }
 

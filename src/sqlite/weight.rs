@@ -11,6 +11,9 @@ const ROWS: i64 = 2_000;
 /// What a row of the windows takes beside its entries, with its entry in the index of sessions, in bytes.
 const WINDOW: u64 = 80;
 
+/// Running seconds for which keys that were too many count as that.
+const HOLDS: u64 = 60;
+
 /// What the key of one message takes at most.
 const KEY: u64 = 150;
 
@@ -44,11 +47,20 @@ pub(super) struct Weight {
     /// The number of messages that had been stored when that count began, and when the one that is under way began.
     known_at: u64,
     counted_from: u64,
+    /// The running second at which that count was whole.
+    known_since: u64,
 }
 
 impl Default for Weight {
     fn default() -> Weight {
-        Weight { at: At::Windows(0), counted: Keys::default(), known: None, known_at: 0, counted_from: 0 }
+        Weight {
+            at: At::Windows(0),
+            counted: Keys::default(),
+            known: None,
+            known_at: 0,
+            counted_from: 0,
+            known_since: 0,
+        }
     }
 }
 
@@ -63,11 +75,20 @@ impl Weight {
         known.count -= count;
     }
 
-    /// Returns whether the keys may take more than so many bytes although they did not when they were counted, now that
-    /// so many messages were stored in all.
-    pub fn is_unknown(&self, most: u64, messages: u64) -> bool {
+    /// Returns whether they were counted at all.
+    pub fn is_known(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// Returns whether it is uncertain whether the keys take more than so many bytes, now that so many messages were
+    /// stored in all: there may be more of them than when they were counted, or, after a while, fewer.
+    pub fn is_unknown(&self, most: u64, messages: u64, running: u64) -> bool {
         let added = messages.saturating_sub(self.known_at).saturating_mul(KEY);
-        self.known.is_none_or(|known| known.bytes <= most && known.bytes.saturating_add(added) > most)
+        let is_old = running > self.known_since.saturating_add(HOLDS);
+        self.known.is_none_or(|known| match known.bytes > most {
+            true => is_old,
+            false => known.bytes.saturating_add(added) > most,
+        })
     }
 
     /// Returns whether the keys took more than so many bytes, as far as it is known.
@@ -76,7 +97,7 @@ impl Weight {
     }
 
     /// Counts the next rows, now that so many messages were stored in all. Returns whether the count is whole.
-    pub fn step(&mut self, conn: &Connection, messages: u64) -> rusqlite::Result<bool> {
+    pub fn step(&mut self, conn: &Connection, messages: u64, running: u64) -> rusqlite::Result<bool> {
         match self.at {
             At::Windows(after) => {
                 if after == 0 {
@@ -111,6 +132,7 @@ impl Weight {
                     None => {
                         self.known = Some(std::mem::take(&mut self.counted));
                         (self.at, self.known_at) = (At::Windows(0), self.counted_from);
+                        self.known_since = running;
                     }
                 }
                 Ok(end.is_none())
@@ -139,17 +161,18 @@ mod tests {
             conn.execute(sql, params![room, format!("r{room}")]).unwrap();
         }
         let mut weight = Weight::default();
-        assert!(weight.is_unknown(1, 0) && !weight.exceeds(1));
-        let steps: Vec<bool> = (0..5).map(|_| weight.step(&conn, 100).unwrap()).collect();
+        assert!(weight.is_unknown(1, 0, 0) && !weight.exceeds(1));
+        let steps: Vec<bool> = (0..5).map(|_| weight.step(&conn, 100, 7).unwrap()).collect();
         assert_eq!(steps, [false, false, false, false, true], "of 2,000 rows each");
         let bytes = 5_000 * (40 + WINDOW) + 5_000 * COMMON;
         assert_eq!(weight.known, Some(Keys { count: 10_000, bytes }));
         assert!(weight.exceeds(bytes - 1) && !weight.exceeds(bytes));
-        assert!(!weight.is_unknown(bytes - 1, 100) && !weight.is_unknown(bytes, 100));
-        assert!(weight.is_unknown(bytes, 101) && !weight.is_unknown(bytes + KEY, 101), "each may have had a key");
+        assert!(!weight.is_unknown(bytes - 1, 100, 67) && !weight.is_unknown(bytes, 100, 68));
+        assert!(weight.is_unknown(bytes - 1, 100, 68), "they may be fewer by now");
+        assert!(weight.is_unknown(bytes, 101, 7) && !weight.is_unknown(bytes + KEY, 101, 7), "each may have had a key");
         // What is added while it counts may not be in the count.
-        (101..106).for_each(|messages| _ = weight.step(&conn, messages).unwrap());
-        assert!(!weight.is_unknown(bytes, 101) && weight.is_unknown(bytes, 102));
+        (101..106).for_each(|messages| _ = weight.step(&conn, messages, 7).unwrap());
+        assert!(!weight.is_unknown(bytes, 101, 7) && weight.is_unknown(bytes, 102, 7));
         weight.drop(5_000);
         assert!(weight.exceeds(bytes / 2 - 1) && !weight.exceeds(bytes / 2));
         weight.drop(usize::MAX);

@@ -296,7 +296,9 @@ impl Rekey {
         if present == self.to.as_ref().map(Sealing::key_id) && !is_old {
             return Ok(Changed::Is);
         }
-        let (name, body) = match (&self.from, present) {
+        let to = self.to.as_ref().filter(|to| present == Some(to.key_id()));
+        let opener = to.map(Sealing::records).or(self.from.as_ref());
+        let (name, body) = match (opener, present) {
             (None, None) => (row.name.clone(), row.body.clone()),
             (Some(from), Some(_)) => match open_parts(from, &place, &row.body) {
                 Ok(parts) => parts,

@@ -129,6 +129,7 @@ pub(in crate::sqlite) fn copy(from: &Files, to: &Connection, key: Option<&DataKe
         heads: BTreeMap::new(),
         names: BTreeMap::new(),
         sealed: SealedRows::new(key),
+        most: Era::FIRST,
         report: Salvaged::default(),
         found: false,
     };
@@ -278,6 +279,8 @@ struct Copy<'a> {
     /// Names found in an index, for rooms whose rows are lost.
     names: BTreeMap<i64, RoomId>,
     sealed: SealedRows,
+    /// The last room of its name that any removal may have led to.
+    most: Era,
     report: Salvaged,
     found: bool,
 }
@@ -373,6 +376,10 @@ impl Copy<'_> {
                 }
                 Ok(())
             }
+            (Some(_), [Null, Integer(removed)]) => {
+                self.most = self.most.max(Era(number(*removed)));
+                Ok(())
+            }
             (Some(1), [Null, Blob(bytes)]) => {
                 LogSalt::from_bytes(bytes).into_iter().for_each(|salt| self.sealed.salt_is(salt));
                 Ok(())
@@ -449,7 +456,11 @@ impl Copy<'_> {
             };
             taken.insert(name.clone());
             self.report.rooms += 1;
-            self.sealed.drop_unreadable(self.to, id, (&name, head.era))?;
+            let era = match head.name {
+                Some(_) => head.era,
+                None => self.sealed.era_of(self.to, id, &name, self.most)?,
+            };
+            self.sealed.drop_unreadable(self.to, id, (&name, era))?;
             self.to
                 .prepare_cached(
                     "INSERT INTO rooms (id, name, head, at, common, used, era) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
@@ -460,11 +471,11 @@ impl Copy<'_> {
                     integer(head.seq.0),
                     integer(head.at.0),
                     integer(running),
-                    integer(head.era.0)
+                    integer(era.0)
                 ])?;
             self.count_common(id)?;
             self.fold(id, &head)?;
-            if let Some(shift) = self.close_holes(id, head.seq, (&name, head.era))? {
+            if let Some(shift) = self.close_holes(id, head.seq, (&name, era))? {
                 self.move_keys(id, &shift)?;
                 moved.insert(name.clone(), shift);
             }

@@ -10,8 +10,16 @@ use super::salvage::{Failed, Moved};
 use crate::crypto::at_rest::{DataKey, KeyId, LogSalt};
 use crate::sqlite::log_salt;
 use crate::sqlite::schema::{self, Sealed, integer, last_id, number, seq_of};
-use crate::sqlite::sealing::{Sealing, message_place, open_parked, open_parts};
+use crate::sqlite::sealing::{self, Sealing, message_place, open_parked, open_parts};
 use crate::types::{Era, RoomId, Seq, SessionId, WallMillis};
+
+/// How many of its name a room whose row is lost may be, from the last one that is known of.
+const ERAS: usize = 100_000;
+
+/// Returns whether a message is sealed with a salt.
+fn is_bound(to: &Connection) -> rusqlite::Result<bool> {
+    to.prepare("SELECT 1 FROM messages WHERE name = '' AND substr(body, 1, 1) = x'02' LIMIT 1")?.exists([])
+}
 
 /// The facts known about how the rows are sealed.
 pub(super) struct SealedRows {
@@ -57,10 +65,17 @@ impl SealedRows {
             return Ok(());
         }
         schema::put_sealed(to, sealed)?;
-        if let Some(salt) = self.salt {
-            log_salt::put(to, salt)?;
-        }
-        let salt = self.salt.unwrap_or(LogSalt([0; 16]));
+        let salt = match self.salt {
+            Some(salt) => salt,
+            None if is_bound(to)? => {
+                let why = "the salt of what is sealed is lost in both its places, so that it cannot be read any more; restore \
+                           a backup";
+                return Err(Failed::Key(why.to_owned()));
+            }
+            // Older versions had none.
+            None => sealing::new_salt()?,
+        };
+        log_salt::put(to, salt)?;
         let Some(id) = sealed.with.filter(|_| sealed.rekey.is_none()) else { return Ok(()) };
         to.execute("DELETE FROM messages WHERE name <> ''", [])?;
         match &self.key {
@@ -72,6 +87,27 @@ impl SealedRows {
             None => {}
         }
         Ok(())
+    }
+
+    /// Returns which of its name a room is whose row is lost: the last one, up to `most`, whose messages open.
+    pub fn era_of(&self, to: &Connection, room: i64, name: &RoomId, most: Era) -> rusqlite::Result<Era> {
+        let Some(sealing) = &self.sealing else { return Ok(Era::FIRST) };
+        let range = [last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))];
+        let last = to
+            .prepare_cached(
+                "SELECT id, at, member, body FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT 1",
+            )?
+            .query_row(range, |row| {
+                let member = row.get::<_, Option<i64>>(2)?.map(number);
+                Ok((row.get(0)?, WallMillis(number(row.get(1)?)), member, row.get_ref(3)?.as_bytes()?.to_vec()))
+            })
+            .optional()?;
+        let Some((id, at, member, body)) = last else { return Ok(Era::FIRST) };
+        let opens = |era: &Era| {
+            let place = message_place((name.as_str(), *era), seq_of(id), at, member);
+            open_parts(sealing.records(), &place, &body).is_ok()
+        };
+        Ok((0..=most.0).rev().take(ERAS).map(Era).find(opens).unwrap_or(Era::FIRST))
     }
 
     /// Deletes the messages of a room that do not open, if there is a key.

@@ -177,3 +177,97 @@ fn a_rekey_with_the_same_key_seals_old_rows_anew() {
     assert_eq!(check(&options.path, Some(&key())).unwrap().remarks, [""; 0]);
     assert!(rekey(&options.path, Some(&key()), Some(&key()), Box::new(|_, _| ())).unwrap_err().needs_a_person());
 }
+
+/// What a salvage seals anew, since it has to move, opens in the salvaged database.
+#[test]
+fn a_salvage_of_an_older_database_seals_with_a_salt_that_it_keeps() {
+    let directory = TempDir::new();
+    let options = salted(&directory, 1);
+    written(&options, "x");
+    let back = older::back_to(older::FIRST_WITH_A_LOG_SALT - 1);
+    take_back(&outside(&options.path), &back, Some(&key()));
+    // Those before the hole move up to the others.
+    outside(&options.path).execute_batch("DELETE FROM messages WHERE id & 63 = 3").unwrap();
+    let saved = directory.path().join("saved.db");
+    salvage(&options.path, &saved, Some(&key())).unwrap();
+    let options = StoreOptions { path: saved, new_log_salt: [9; 16], ..options };
+    let mut bench = Bench::open(options.clone());
+    let bodies: Vec<String> = bench.everything("a").iter().map(|message| message.body.as_str().to_owned()).collect();
+    assert_eq!(bodies, [0, 1, 3, 4].map(|n| format!("\"x {n}\"")));
+    assert!(bench.claim(1).is_some(), "a parked session is sealed anew, too");
+    bench.store.finish().unwrap();
+    assert_eq!(check(&options.path, Some(&key())).unwrap().faults, [""; 0]);
+}
+
+#[test]
+fn a_salvage_without_the_salt_says_that_nothing_can_be_read() {
+    let directory = TempDir::new();
+    let options = StoreOptions { on_damage: OnDamage::Salvage, ..salted(&directory, 1) };
+    written(&options, "x");
+    outside(&options.path).execute_batch("UPDATE meta SET log_salt = x''; UPDATE log_salt SET salt = x''").unwrap();
+    for key in [Some(key()), None] {
+        let error = salvage(&options.path, &directory.path().join("saved.db"), key.as_ref()).unwrap_err();
+        assert!(error.to_string().contains("restore a backup"), "{error}");
+    }
+    let before = fs::read(&options.path).unwrap();
+    assert!(refusal(options.clone()).contains("restore a backup"));
+    assert!(fs::read(&options.path).unwrap() == before);
+}
+
+/// Which of its name a room is stands in its row alone; the messages tell, if that is lost.
+#[test]
+fn a_salvage_finds_which_of_its_name_a_room_is() {
+    let directory = TempDir::new();
+    let options = salted(&directory, 1);
+    // Three of its name were removed before.
+    let mut bench = Bench::open(options.clone());
+    bench.append(append("b", "\"first\"", 7));
+    bench.store.finish().unwrap();
+    let conn = outside(&options.path);
+    conn.execute_batch("UPDATE rooms SET era = 3; DELETE FROM messages; UPDATE rooms SET head = 0, oldest = NULL")
+        .unwrap();
+    conn.execute_batch("INSERT INTO removals (place, count) VALUES (77, 5)").unwrap();
+    drop(conn);
+    let mut bench = Bench::open(options.clone());
+    (0..3).for_each(|n| _ = bench.append(append("b", &n.to_string(), 7)));
+    let said = bench.everything("b");
+    bench.store.finish().unwrap();
+    assert_eq!(said.len(), 3);
+    // The row goes, and the name stays in its index.
+    let conn = outside(&options.path);
+    conn.execute_batch("PRAGMA writable_schema = ON; PRAGMA journal_mode = DELETE").unwrap();
+    let root: i64 =
+        conn.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'rooms'", [], |row| row.get(0)).unwrap();
+    let size: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+    drop(conn);
+    let mut file = fs::read(&options.path).unwrap();
+    let start = ((root - 1) * size) as usize;
+    file[start..start + size as usize].fill(0xee);
+    fs::write(&options.path, file).unwrap();
+    let saved = directory.path().join("saved.db");
+    salvage(&options.path, &saved, Some(&key())).unwrap();
+    let mut bench = Bench::open(StoreOptions { path: saved, ..options });
+    let bodies = |list: &[Message]| list.iter().map(|message| message.body.as_str().to_owned()).collect::<Vec<_>>();
+    assert_eq!(bodies(&bench.everything("b")), bodies(&said));
+}
+
+/// An older version was killed in the middle of a rekey: some rows are sealed with the new key, as it did that.
+#[test]
+fn a_rekey_goes_on_that_an_older_version_began() {
+    let directory = TempDir::new();
+    let options = salted(&directory, 1);
+    written(&options, "x");
+    let said = read(&options);
+    let (old, new) = (key(), DataKey::new([2; 32]));
+    let done = directory.path().join("done.db");
+    fs::copy(&options.path, &done).unwrap();
+    rekey(&done, Some(&old), Some(&new), Box::new(|_, _| ())).unwrap();
+    let back = older::back_to(older::FIRST_WITH_A_LOG_SALT - 1);
+    take_back(&outside(&options.path), &back, Some(&old));
+    take_back(&outside(&done), &back, Some(&new));
+    put(&done, &options.path);
+    crate::sqlite::schema::begin_rekey(&outside(&options.path), Some(new.id())).unwrap();
+    let outcome = rekey(&options.path, Some(&old), Some(&new), Box::new(|_, _| ())).unwrap();
+    assert_eq!((outcome.changed, outcome.unreadable), (5, 0));
+    assert_eq!(read(&StoreOptions { data_key: Some(new), ..options }), said);
+}
