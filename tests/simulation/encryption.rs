@@ -120,8 +120,9 @@ impl Sealed {
         let Sealed { key, nonce, ciphertext } = self;
         match random.below(4) {
             0 => self.text(),
-            // In the form of earlier clients: it opens for nobody, and the server knows it again.
-            1 => format!("{{\"e2e\":1, \"k\" : \"{key}\", \"n\" : \"{nonce}\", \"c\" : \"{ciphertext}\" }}"),
+            1 => format!(
+                "{{\"e2e\":2, \"i\" : \"{KEY_ID}\", \"k\" : \"{key}\", \"n\" : \"{nonce}\", \"c\" : \"{ciphertext}\" }}"
+            ),
             2 => format!("{{\"e2e\":2,\"c\":\"{ciphertext}\",\"n\":\"{nonce}\",\"k\":\"{key}\",\"i\":\"{KEY_ID}\"}}"),
             _ => format!(
                 "{{\"e2e\":2,\"i\":\"{KEY_ID}\",\"k\":\"{key}\",\"n\":\"\\u00{:x}{}\",\"c\":\"{ciphertext}\"}}",
