@@ -181,7 +181,7 @@ impl Client {
             0 => (Some(other), "bad_field", sealed.text()),
             1 => (None, "bad_field", sealed.text()),
             2 => (Some(key), "bad_field", sealed.not_canonical()),
-            3 => (Some(key), "not_encrypted", sealed.text().replacen(":1", ":2", 1)),
+            3 => (Some(key), "not_encrypted", sealed.text().replacen(":2", ":3", 1)),
             _ => (Some(key), "not_encrypted", plain.clone()),
         };
         if scene.random.below(3) == 0 {
