@@ -311,6 +311,9 @@ impl App for Chat {
     }
 
     fn time(&mut self, net: &mut Connections) {
+        if self.queue.shares.is_loose() {
+            self.grant(net);
+        }
         self.catch_up(net);
         self.note_became(net);
         self.tell_of_earlier_key(net);
@@ -340,7 +343,7 @@ impl App for Chat {
     }
 
     fn is_unfinished(&self) -> bool {
-        self.hub.is_unfinished() || self.queue.waits_for_rooms()
+        self.hub.is_unfinished() || self.queue.waits_for_rooms() || self.queue.shares.is_loose()
     }
 
     fn take_requests(&mut self, requests: &mut Vec<StoreRequest>) {

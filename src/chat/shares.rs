@@ -139,6 +139,8 @@ pub(super) struct Shares {
     count: usize,
     bytes: usize,
     line: Line,
+    /// A connection whose message was held is gone: those that waited for it may go now.
+    is_loose: bool,
     /// Rooms that all payers make.
     rooms: Rooms,
     /// Networks wider than a payer's, as long as something of them is to be remembered.
@@ -157,6 +159,7 @@ impl Default for Shares {
             count: 0,
             bytes: 0,
             line: Line::default(),
+            is_loose: false,
             rooms: Rooms::default(),
             wider: HashMap::new(),
             growths: Growths::default(),
@@ -328,8 +331,14 @@ impl Shares {
         number
     }
 
+    /// Returns whether [`Shares::next`] is to be asked although the store has answered nothing since.
+    pub fn is_loose(&self) -> bool {
+        self.is_loose
+    }
+
     /// Takes a connection out of its line: it is gone.
     pub fn leave(&mut self, number: u32, conn: ConnId) {
+        self.is_loose |= self.line.holds(site_of(&self.list[number as usize], number), number);
         self.change(number, |share| share.waiting.retain(|(waiting, _)| *waiting != conn));
         let share = &self.list[number as usize];
         if share.waiting.is_empty() {
@@ -339,6 +348,7 @@ impl Shares {
 
     /// Returns the next connection whose message may go to the store now, and takes it out of its line.
     pub fn next(&mut self, bound: usize) -> Option<ConnId> {
+        self.is_loose = false;
         for _ in 0..self.line.len() {
             if self.bytes >= bound {
                 return None;

@@ -51,6 +51,12 @@ impl Line {
         self.sites.get(&self.held?)?.shares.front().copied()
     }
 
+    /// Returns whether this share is held, so that others wait for it.
+    pub fn holds(&self, site: Site, share: u32) -> bool {
+        let queue = self.sites.get(&site).filter(|queue| queue.shares.front() == Some(&share));
+        queue.is_some_and(|queue| queue.held.is_some() || self.held == Some(site))
+    }
+
     /// Puts a share at the end of its site's line.
     pub fn join(&mut self, site: Site, share: u32) {
         let queue = self.sites.entry(site).or_default();

@@ -275,7 +275,11 @@ fn who_is_gone_holds_up_nobody() {
         let large = shares.wait(network(1), conn(1), BOUND, NOW);
         assert_eq!(shares.next(bound), None);
         assert!(!shares.may_take(network(2), 10, bound), "one is held");
+        shares.wait(network(2), conn(2), 10, NOW);
+        assert_eq!((shares.next(bound), shares.is_loose()), (None, false));
         shares.leave(large, conn(1));
+        assert!(shares.is_loose(), "nobody else says that another may go");
+        assert_eq!((shares.next(bound), shares.is_loose()), (Some(conn(2)), false));
         assert!(shares.may_take(network(2), 10, bound));
     }
 }
