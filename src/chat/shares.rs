@@ -1,8 +1,8 @@
 //! Shares of what may wait for the store. Each payer with something waiting has an equal share, and one share more
 //! stays free for the next payer. A message that exceeds its payer's share waits here: in order of arrival within a
-//! payer, while payers take turns. It delays no other payer, unless it is its turn and it does not fit beside what
-//! others have at the store: those others wait until it does. Whoever has a wider IPv6 network is not as many payers as
-//! it has /64s: see [`shares_of`].
+//! payer, while payers take turns. It delays no other payer, unless its turn has come and the messages of others at the
+//! store leave no room for it: then the others wait until it fits. The /64s of a wider IPv6 network do not all count as
+//! payers of their own: see [`shares_of`].
 
 use core::net::IpAddr;
 use std::collections::{HashMap, VecDeque};

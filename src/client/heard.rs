@@ -14,7 +14,7 @@ const KNOWN: usize = 100_000;
 
 type StreamId = [u8; STREAM];
 
-/// What tells a message from all others.
+/// Identifies a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Id {
     /// The idempotency key, in the form of earlier clients.
@@ -42,7 +42,7 @@ struct Stream {
     highest: u64,
 }
 
-/// What is to be said of a message.
+/// The warnings about a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     /// It was heard before, in the log that this one has replaced.
@@ -63,7 +63,7 @@ pub enum Judged {
     Repeat,
 }
 
-/// What was heard of one room.
+/// The messages of one room that were read, as far as they are remembered.
 #[derive(Debug, Default)]
 pub struct Heard {
     log: u32,

@@ -30,15 +30,15 @@ enum Reading {
     Unreadable(&'static str),
 }
 
-/// What was in an encrypted body, and what is to be said of it.
+/// The content of an encrypted body, and the warnings about it.
 struct Content {
     body: String,
-    /// What its author has signed; `None` in the form of earlier clients.
+    /// The fields that its author has signed; `None` in the form of earlier clients.
     signed: Option<Signed>,
     marks: Marks,
 }
 
-/// What stands beside the body in the second form.
+/// The signed fields of the second form, beside the body.
 struct Signed {
     name: String,
     sent: u64,

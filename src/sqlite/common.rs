@@ -69,6 +69,12 @@ fn set_count(conn: &Connection, room: i64, count: u64) -> rusqlite::Result<()> {
     conn.prepare_cached("UPDATE rooms SET common = ?2 WHERE id = ?1")?.execute([room, integer(count)]).map(drop)
 }
 
+fn subtract(conn: &Connection, room: i64, gone: u64) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE rooms SET common = max(common - ?2, 0) WHERE id = ?1")?
+        .execute([room, integer(gone)])
+        .map(drop)
+}
+
 /// Records that common keys of a room were used at this running second.
 fn mark(conn: &Connection, room: i64, used: u64) -> rusqlite::Result<()> {
     conn.prepare_cached(
@@ -158,8 +164,7 @@ fn forget(conn: &Connection, room: i64) -> rusqlite::Result<u64> {
         set_count(conn, room, 0)?;
         conn.prepare_cached("DELETE FROM keys WHERE room = ?1 AND session = x''")?.execute([room])?;
     } else {
-        conn.prepare_cached("UPDATE rooms SET common = max(common - ?2, 0) WHERE id = ?1")?
-            .execute([room, integer(gone)])?;
+        subtract(conn, room, gone)?;
     }
     Ok(gone)
 }
@@ -174,8 +179,7 @@ fn thin(conn: &Connection, room: i64, seconds: u64) -> rusqlite::Result<u64> {
     let old = number(newest.unwrap_or_default()).saturating_sub(seconds.saturating_mul(1_000));
     let gone = conn.prepare_cached(THIN)?.execute([room, integer(SPARE), integer(old)])? as u64;
     if gone > 0 {
-        conn.prepare_cached("UPDATE rooms SET common = max(common - ?2, 0) WHERE id = ?1")?
-            .execute([room, integer(gone)])?;
+        subtract(conn, room, gone)?;
     }
     Ok(gone)
 }

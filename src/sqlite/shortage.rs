@@ -90,21 +90,30 @@ impl Giving {
         *self = Giving { youngest_key, weight, keys_given, ..Giving::default() };
     }
 
-    /// Goes on to what gives way next. Returns whether there is anything; otherwise it begins anew after a pause.
-    fn go_on(&mut self, now: Instant) -> bool {
+    /// Turns to what gives way now.
+    fn turn_to(&mut self, resort: Resort) {
+        (self.resort, self.walk) = (resort, Prune::only_deleting());
+        self.walk.thins(resort != Resort::OldKeys);
+    }
+
+    /// Goes on to what gives way next, at this running second. Returns whether there is anything; otherwise it begins
+    /// anew after a pause.
+    fn go_on(&mut self, now: Instant, running: u64) -> bool {
         let next = match self.resort {
             // Half as long, down to a minute.
             Resort::ManyKeys { unused_for } if unused_for > KEYS => {
                 Some(Resort::ManyKeys { unused_for: (unused_for / 2).max(KEYS) })
             }
-            Resort::ManyKeys { .. } => Some(Resort::Messages),
+            Resort::ManyKeys { .. } => {
+                self.keys_given = Some(running);
+                Some(Resort::Messages)
+            }
             Resort::Messages => Some(Resort::OldKeys),
             Resort::OldKeys => Some(Resort::OldestMessages),
             Resort::OldestMessages => Some(Resort::Keys),
             Resort::Keys => None,
         };
-        (self.resort, self.walk) = (next.unwrap_or_default(), Prune::only_deleting());
-        self.walk.thins(self.resort != Resort::OldKeys);
+        self.turn_to(next.unwrap_or_default());
         if next.is_none() {
             self.rests_until = Some(now + REST);
         }
@@ -139,6 +148,7 @@ impl WriterLoop {
         }
         let wanted = self.parts.most_pages / FREE_PART;
         let now = self.time_of_ages().unwrap_or(None);
+        let running = self.running();
         let mut dropped = 0;
         self.weigh_keys();
         for _ in 0..SPACE_STEPS {
@@ -147,36 +157,36 @@ impl WriterLoop {
             if self.fold_all().is_err_and(|error| !is_full(&error)) {
                 break;
             }
-            let given = self.give(now).unwrap_or_else(|error| {
-                // What cannot be deleted does not keep the rest.
-                roll_back(&self.parts.conn);
-                self.tell_of_damage("what is to give way in a full database", &error);
-                Given { dropped: 0, is_all: true }
-            });
+            let given = self.give(now);
             dropped += given.dropped;
             let free = retention::pages(&self.parts.conn).map_or(0, |(_, free)| free);
             if free > wanted {
                 return true;
             }
             let were_keys = matches!(self.giving.resort, Resort::ManyKeys { .. });
-            if given.is_all && !self.giving.go_on(begun) {
+            if given.is_all && !self.giving.go_on(begun, running) {
                 return dropped > 0;
             }
-            if were_keys && self.giving.resort == Resort::Messages {
-                self.giving.keys_given = Some(self.running());
-                // Less is enough while it is keys that come.
-                if free > wanted / KEYS_PART {
-                    return true;
-                }
+            // Less is enough while it is keys that come.
+            if were_keys && self.giving.resort == Resort::Messages && free > wanted / KEYS_PART {
+                return true;
             }
         }
         // So many rooms or keys without enough to give: what comes next is found sooner.
-        self.giving.go_on(begun);
+        self.giving.go_on(begun, running);
         dropped > 0
     }
 
-    /// Deletes some of what gives way next.
-    fn give(&mut self, now: Option<WallMillis>) -> rusqlite::Result<Given> {
+    /// Deletes some of what gives way next. What cannot be deleted does not keep the rest.
+    fn give(&mut self, now: Option<WallMillis>) -> Given {
+        self.try_to_give(now).unwrap_or_else(|error| {
+            roll_back(&self.parts.conn);
+            self.tell_of_damage("what is to give way in a full database", &error);
+            Given { dropped: 0, is_all: true }
+        })
+    }
+
+    fn try_to_give(&mut self, now: Option<WallMillis>) -> rusqlite::Result<Given> {
         match self.giving.resort {
             // Some more than that, so that they are not counted again with each few messages.
             Resort::ManyKeys { unused_for } if self.giving.weight.exceeds(self.most_of_keys() / 8 * 7) => {
@@ -200,25 +210,16 @@ impl WriterLoop {
     }
 
     /// Deletes some keys, if they take too much. Returns whether there is more to do before messages give way.
-    pub fn give_many_keys(&mut self) -> rusqlite::Result<bool> {
+    pub fn give_many_keys(&mut self) -> bool {
         self.weigh_keys();
         if !matches!(self.giving.resort, Resort::ManyKeys { .. }) {
             // Before anything is known of the keys, no message gives way for them.
-            return Ok(!self.giving.weight.is_known());
+            return !self.giving.weight.is_known();
         }
-        let given = self.give(None).unwrap_or_else(|error| {
-            roll_back(&self.parts.conn);
-            self.tell_of_damage("the keys of messages", &error);
-            Given { dropped: 0, is_all: true }
-        });
-        if given.is_all {
-            self.giving.go_on(self.parts.clock.now());
+        if self.give(None).is_all {
+            self.giving.go_on(self.parts.clock.now(), self.running());
         }
-        let is_over = self.giving.resort == Resort::Messages;
-        if is_over {
-            self.giving.keys_given = Some(self.running());
-        }
-        Ok(!is_over)
+        self.giving.resort != Resort::Messages
     }
 
     /// Begins with the keys, if they take too much. Counts them before, if they may.
@@ -233,9 +234,7 @@ impl WriterLoop {
         let is_time =
             is_certain && self.giving.keys_given.is_none_or(|given| running >= given.saturating_add(LOOKED_AT_AFTER));
         if self.giving.resort == Resort::Messages && is_time && self.giving.weight.exceeds(self.most_of_keys()) {
-            (self.giving.resort, self.giving.walk) =
-                (Resort::ManyKeys { unused_for: OLD_KEYS }, Prune::only_deleting());
-            self.giving.walk.thins(true);
+            self.giving.turn_to(Resort::ManyKeys { unused_for: OLD_KEYS });
         }
     }
 

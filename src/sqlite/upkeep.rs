@@ -183,7 +183,7 @@ impl WriterLoop {
         if shortage == Shortage::Near && self.fold_all().is_err() {
             roll_back(&self.parts.conn);
         }
-        if shortage == Shortage::Near && self.give_many_keys()? {
+        if shortage == Shortage::Near && self.give_many_keys() {
             return Ok(true);
         }
         let mut step = self.prune_messages(&policy, now)?;

@@ -37,8 +37,14 @@ enum At {
     Rooms(i64),
 }
 
+impl Default for At {
+    fn default() -> At {
+        At::Windows(0)
+    }
+}
+
 /// A count of the keys.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Weight {
     at: At,
     counted: Keys,
@@ -49,19 +55,6 @@ pub(super) struct Weight {
     counted_from: u64,
     /// The running second at which that count was whole.
     known_since: u64,
-}
-
-impl Default for Weight {
-    fn default() -> Weight {
-        Weight {
-            at: At::Windows(0),
-            counted: Keys::default(),
-            known: None,
-            known_at: 0,
-            counted_from: 0,
-            known_since: 0,
-        }
-    }
 }
 
 impl Weight {
@@ -131,7 +124,7 @@ impl Weight {
                     Some(end) => self.at = At::Rooms(end),
                     None => {
                         self.known = Some(std::mem::take(&mut self.counted));
-                        (self.at, self.known_at) = (At::Windows(0), self.counted_from);
+                        (self.at, self.known_at) = (At::default(), self.counted_from);
                         self.known_since = running;
                     }
                 }

@@ -21,7 +21,7 @@ fn refusal(world: &World, index: u32) -> String {
     last["message"].as_str().expect("a sentence").to_owned()
 }
 
-/// Makes a token like this one of another generation, as whoever has its key can.
+/// Copies a token with another generation, as anybody with the key could.
 fn forged(world: &mut World, token: &str, generation: u32) -> String {
     let Token { identity, issued } = world.engine.app.tokens.open(token).expect("a token");
     let identity = crate::types::Identity { generation, ..identity };

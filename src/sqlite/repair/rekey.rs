@@ -145,7 +145,9 @@ pub fn rekey(
     if let Found::Damage(what) = start_check::look(&mut conn, &wal, "", LOOK_FOR).map_err(failed)? {
         return Err(damaged(what).into());
     }
-    log_salt::put(&conn, salt).map_err(failed)?;
+    let transaction = conn.unchecked_transaction().map_err(failed)?;
+    log_salt::put(&transaction, salt).map_err(failed)?;
+    transaction.commit().map_err(failed)?;
     // Better to fail now than after hours of work.
     empty_wal(&conn, &files).map_err(|error| error.told(failed, &files))?;
     let mut outcome = match is_done {
@@ -160,7 +162,7 @@ pub fn rekey(
     Ok(outcome)
 }
 
-/// Returns whether a message is sealed as older versions did it, or is plain.
+/// Returns whether a message is sealed as older versions did it.
 fn has_old_format(conn: &Connection) -> rusqlite::Result<bool> {
     conn.prepare("SELECT 1 FROM messages WHERE name = '' AND substr(body, 1, 1) = x'01' LIMIT 1")?.exists([])
 }
