@@ -29,7 +29,7 @@ struct Echo;
 impl App for Echo {
     type Limits = ();
 
-    fn set_limits(&mut self, (): ()) {}
+    fn set_limits(&mut self, _net: &mut Connections, (): ()) {}
 
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, _body: Vec<u8>) {
         match ws::handshake::check(&request, ws::handshake::Spoken::Open) {

@@ -2,6 +2,7 @@
 //! benches use the real parts. ARCHITECTURE.md follows one message through these modules.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod chat;
 pub mod client;

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::api::{self, Access};
+use crate::access::Doors;
+use crate::api::{self, HostRules};
 use crate::chat::{self, ChatLimits, RoomRates};
 use crate::config::{ConfigError, Settings};
 use crate::conn::{ConnLimits, Rate};
@@ -36,18 +37,18 @@ fn per_second(count: u32, seconds: u32) -> Rate {
     Rate::new(count, 1000, count.saturating_mul(seconds))
 }
 
-/// Returns the limits of everything that the engine runs.
+/// Returns the limits of everything that the engine runs; `doors` are who is known.
 ///
 /// # Errors
 /// One line about the first value that no part can use.
-pub fn engine(settings: &Settings) -> Result<engine::Limits<chat::Limits>, ConfigError> {
+pub fn engine(settings: &Settings, doors: Doors) -> Result<engine::Limits<chat::Limits>, ConfigError> {
     Ok(engine::Limits {
         connections: connections(settings),
         admission: admission(settings),
         // The edge knows how much memory there is.
         memory: Budget::UNLIMITED,
         drain_timeout: settings.time.drain_timeout,
-        app: chat(settings)?,
+        app: chat(settings, doors)?,
     })
 }
 
@@ -92,8 +93,8 @@ pub fn admission(settings: &Settings) -> Admission {
 ///
 /// # Errors
 /// One line about the first origin that cannot be read.
-pub fn chat(settings: &Settings) -> Result<chat::Limits, ConfigError> {
-    Ok(chat::Limits { hub: hub(settings), chat: requests(settings), access: access(settings)? })
+pub fn chat(settings: &Settings, doors: Doors) -> Result<chat::Limits, ConfigError> {
+    Ok(chat::Limits { hub: hub(settings), chat: requests(settings), hosts: hosts(settings)?, doors })
 }
 
 fn hub(settings: &Settings) -> HubLimits {
@@ -123,6 +124,7 @@ fn requests(settings: &Settings) -> ChatLimits {
     ChatLimits {
         append_bytes: limits.append_bytes,
         body_depth: limits.body_depth as usize,
+        auth_wait: settings.access.auth_wait,
         encrypted_rooms: EncryptedRooms::new(settings.listening.encrypted_rooms.iter().map(String::as_str)),
         requests: Rate::new(limits.request_rate, 1000, limits.request_burst),
         errors: Rate::new(limits.error_budget, 60_000, limits.error_budget),
@@ -144,13 +146,13 @@ fn requests(settings: &Settings) -> ChatLimits {
     }
 }
 
-fn access(settings: &Settings) -> Result<Access, ConfigError> {
+fn hosts(settings: &Settings) -> Result<HostRules, ConfigError> {
     let mut origins = Vec::new();
     for text in &settings.listening.allow_origin {
         let origin = Origin::parse(text);
         origins.push(origin.ok_or_else(|| ConfigError::new(&format!("allow-origin {text}: {}", Origin::RULE)))?);
     }
-    Ok(Access { hosts: Hosts::new(&settings.listening.host), own: Hosts::default(), origins })
+    Ok(HostRules { hosts: Hosts::new(&settings.listening.host), own: Hosts::default(), origins })
 }
 
 /// Returns the store's limits of size and retention.

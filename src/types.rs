@@ -9,6 +9,8 @@ mod network;
 mod place;
 mod printable;
 mod reason;
+mod right;
+mod room_pattern;
 pub mod size;
 mod unusable;
 
@@ -20,6 +22,8 @@ pub use network::{Network, shares_of};
 pub use place::{NoPlace, Place, is_localhost, is_zone};
 pub use printable::{escape, harmless, harmless_start, is_unsafe, push_escaped};
 pub use reason::Reason;
+pub use right::Right;
+pub use room_pattern::RoomPattern;
 pub use unusable::Unusable;
 
 use std::fmt;
@@ -201,9 +205,9 @@ impl std::hash::Hash for SessionSlot {
     }
 }
 
-/// The identity that a client claims with its token.
+/// The session that a client claims with its token, with what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct SessionClaim {
     pub session: SessionId,
     pub member: MemberId,
     pub name: Name,

@@ -1,8 +1,8 @@
 # Completion of racerd for bash. Generated from the declarations in src/cmd and src/config; see src/cmd/packaging.rs.
 
-_racerd_commands="serve check-config print-config health send tail backup restore check salvage rekey keygen pin help version"
-_racerd_settings="--listen --open --host --allow-origin --trusted-proxy --encrypted-rooms --tls-cert --tls-key --tls-self-signed --plain-listen --sealed-key --require-sealed --data --durability --on-damage --scrub-rate --data-key-file --page-size --commit-delay --max-database-size --keep-messages --keep-for --rooms-max --parked-max --park-for --memory --max-message-size --max-fragments --max-head-size --body-depth --queue-bytes --reply-bytes --in-flight --append-bytes --rooms-per-session --detached-max --tail-bytes --tail-bytes-total --max-connections --max-connections-per-address --presence-max --page-bytes --read-budget --delivery-budget --room-delivery-rate --reads-in-flight --request-rate --request-burst --request-rate-per-address --control-rate --room-rate-per-address --room-rate --error-budget --handshake-rate-per-address --handshake-rate --write-wait --pong-wait --ping-period --header-timeout --keep-alive --resume-within --drain-timeout --log-level --log-format --sandbox --config"
-_racerd_topics="serve check-config print-config health send tail backup restore check salvage rekey keygen pin help version settings listen open host allow-origin trusted-proxy encrypted-rooms tls-cert tls-key tls-self-signed plain-listen sealed-key require-sealed data durability on-damage scrub-rate data-key-file page-size commit-delay max-database-size keep-messages keep-for rooms-max parked-max park-for memory max-message-size max-fragments max-head-size body-depth queue-bytes reply-bytes in-flight append-bytes rooms-per-session detached-max tail-bytes tail-bytes-total max-connections max-connections-per-address presence-max page-bytes read-budget delivery-budget room-delivery-rate reads-in-flight request-rate request-burst request-rate-per-address control-rate room-rate-per-address room-rate error-budget handshake-rate-per-address handshake-rate write-wait pong-wait ping-period header-timeout keep-alive resume-within drain-timeout log-level log-format sandbox"
+_racerd_commands="serve check-config print-config health send tail backup restore check salvage rekey keygen pin token help version"
+_racerd_settings="--listen --open --host --allow-origin --trusted-proxy --encrypted-rooms --guests --access-file --auth-wait --tls-cert --tls-key --tls-self-signed --plain-listen --sealed-key --require-sealed --data --durability --on-damage --scrub-rate --data-key-file --page-size --commit-delay --max-database-size --keep-messages --keep-for --rooms-max --parked-max --park-for --memory --max-message-size --max-fragments --max-head-size --body-depth --queue-bytes --reply-bytes --in-flight --append-bytes --rooms-per-session --detached-max --tail-bytes --tail-bytes-total --max-connections --max-connections-per-address --presence-max --page-bytes --read-budget --delivery-budget --room-delivery-rate --reads-in-flight --request-rate --request-burst --request-rate-per-address --control-rate --room-rate-per-address --room-rate --error-budget --handshake-rate-per-address --handshake-rate --write-wait --pong-wait --ping-period --header-timeout --keep-alive --resume-within --drain-timeout --log-level --log-format --sandbox --config"
+_racerd_topics="serve check-config print-config health send tail backup restore check salvage rekey keygen pin token help version settings listen open host allow-origin trusted-proxy encrypted-rooms guests access-file auth-wait tls-cert tls-key tls-self-signed plain-listen sealed-key require-sealed data durability on-damage scrub-rate data-key-file page-size commit-delay max-database-size keep-messages keep-for rooms-max parked-max park-for memory max-message-size max-fragments max-head-size body-depth queue-bytes reply-bytes in-flight append-bytes rooms-per-session detached-max tail-bytes tail-bytes-total max-connections max-connections-per-address presence-max page-bytes read-budget delivery-budget room-delivery-rate reads-in-flight request-rate request-burst request-rate-per-address control-rate room-rate-per-address room-rate error-budget handshake-rate-per-address handshake-rate write-wait pong-wait ping-period header-timeout keep-alive resume-within drain-timeout log-level log-format sandbox"
 
 _racerd_words() {
     mapfile -t COMPREPLY < <(compgen -W "$1" -- "$2")
@@ -20,8 +20,8 @@ _racerd_options() {
         check-config) echo "--help --version $_racerd_settings" ;;
         print-config) echo "--help --version" ;;
         health) echo "--ca --help --version $_racerd_settings" ;;
-        send) echo "--name --room-key --key --json --pin --ca --timeout --help --version" ;;
-        tail) echo "--last --follow --json --name --room-key --pin --ca --timeout --help --version" ;;
+        send) echo "--name --room-key --token --key --json --pin --ca --timeout --help --version" ;;
+        tail) echo "--last --follow --json --name --room-key --token --pin --ca --timeout --help --version" ;;
         backup) echo "--force --help --version $_racerd_settings" ;;
         restore) echo "--help --version $_racerd_settings" ;;
         check) echo "--help --version $_racerd_settings" ;;
@@ -29,6 +29,7 @@ _racerd_options() {
         rekey) echo "--new-key --plain --help --version $_racerd_settings" ;;
         keygen) echo "--data --help --version" ;;
         pin) echo "--url --help --version $_racerd_settings" ;;
+        token) echo "--name --grant --admin --help --version" ;;
         help) echo "--help --version" ;;
         version) echo "--help --version" ;;
     esac
@@ -50,6 +51,7 @@ _racerd_value() {
         health:--version) return 1 ;;
         send:--name) ;;
         send:--room-key) ;;
+        send:--token) ;;
         send:--key) ;;
         send:--json) return 1 ;;
         send:--pin) ;;
@@ -62,6 +64,7 @@ _racerd_value() {
         tail:--json) return 1 ;;
         tail:--name) ;;
         tail:--room-key) ;;
+        tail:--token) ;;
         tail:--pin) ;;
         tail:--ca) _racerd_files "$3" ;;
         tail:--timeout) ;;
@@ -86,17 +89,25 @@ _racerd_value() {
         pin:--url) return 1 ;;
         pin:--help) return 1 ;;
         pin:--version) return 1 ;;
+        token:--name) ;;
+        token:--grant) ;;
+        token:--admin) return 1 ;;
+        token:--help) return 1 ;;
+        token:--version) return 1 ;;
         help:--help) return 1 ;;
         help:--version) return 1 ;;
         version:--help) return 1 ;;
         version:--version) return 1 ;;
-        print-config:* | send:* | tail:* | keygen:* | help:* | version:*) return 1 ;;
+        print-config:* | send:* | tail:* | keygen:* | token:* | help:* | version:*) return 1 ;;
         *:--listen) ;;
         *:--open) return 1 ;;
         *:--host) ;;
         *:--allow-origin) ;;
         *:--trusted-proxy) ;;
         *:--encrypted-rooms) ;;
+        *:--guests) _racerd_words "auto all read none" "$3" ;;
+        *:--access-file) _racerd_files "$3" ;;
+        *:--auth-wait) ;;
         *:--tls-cert) _racerd_files "$3" ;;
         *:--tls-key) _racerd_files "$3" ;;
         *:--tls-self-signed) _racerd_files "$3" ;;

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use crate::access::Denied;
+use crate::http::authorization;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::http::status::Status;
-use crate::hub::Roster;
+use crate::hub::{HubError, Roster};
 use crate::json::Object;
-use crate::protocol::reasons::{self, Reason};
+use crate::protocol::reasons::{self, Reason, StoreFault};
 use crate::protocol::{ErrorCode, server};
-use crate::store::{About, Page};
+use crate::store::{About, Page, Why};
 use crate::types::{Epoch, RoomId, Seq, WallMillis};
 
 const JSON: &str = "application/json";
@@ -52,6 +54,8 @@ pub fn refusal(reason: Reason) -> Problem {
     let status = match code {
         ErrorCode::StorageUnavailable => Status::ServiceUnavailable,
         ErrorCode::RateLimited => Status::TooManyRequests,
+        ErrorCode::Unauthorized => Status::Unauthorized,
+        ErrorCode::Forbidden => Status::Forbidden,
         ErrorCode::KeyReused | ErrorCode::NotEncrypted => Status::UnprocessableContent,
         ErrorCode::BadJson | ErrorCode::UnknownType | ErrorCode::BadField => Status::BadRequest,
         // Only members of a room get these codes.
@@ -60,6 +64,9 @@ pub fn refusal(reason: Reason) -> Problem {
         }
     };
     let mut problem = Problem::new(status, text).member("code", code.as_str());
+    if status == Status::Unauthorized {
+        problem = problem.header("WWW-Authenticate", authorization::CHALLENGE);
+    }
     if let Some(field) = field {
         problem = problem.member("field", if field == "key" { "Idempotency-Key" } else { field });
     }
@@ -74,6 +81,19 @@ pub fn sealed_only() -> Problem {
     let detail = "this server sends nothing unencrypted: open a WebSocket at /ws with the subprotocol racerd.v1.sealed, \
                   or connect over TLS";
     Problem::new(Status::Forbidden, detail).member("code", "sealed_only")
+}
+
+/// Refuses with 401 or 403 what whoever asks may not do in a room.
+pub fn denied(denied: Denied) -> Problem {
+    // The store has no part in it.
+    refusal(Reason::of(HubError::Denied(denied), StoreFault::Read(Why::default())))
+}
+
+/// Refuses with 401 a token by which nobody is known.
+pub fn unknown_token() -> Problem {
+    Problem::new(Status::Unauthorized, reasons::UNKNOWN_PERSON)
+        .member("code", ErrorCode::Unauthorized.as_str())
+        .header("WWW-Authenticate", authorization::INVALID)
 }
 
 /// Refuses with 429 a request over the rate limit, with the milliseconds until the next one is allowed. The connection

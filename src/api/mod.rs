@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod events;
 
+use crate::access::{Operation, Who};
 use crate::http::authority::{Origin, named_origin_allowed, origin_allowed};
 use crate::http::hosts::{Hosts, host_allowed};
 use crate::http::method::Method;
@@ -19,9 +20,9 @@ use crate::types::{Body, Digest, IdempotencyKey, MAX_NUMBER, Name, RoomId, Seq};
 use crate::web::Asset;
 use crate::ws::handshake::{self, Spoken};
 
-/// Access rules (docs/protocol.md, "Who may ask").
+/// Host names and origins that are accepted (docs/protocol.md, "Who may ask").
 #[derive(Clone, Debug, Default)]
-pub struct Access {
+pub struct HostRules {
     /// Host names from the settings.
     pub hosts: Hosts,
     /// Host names of the machine and of the loaded certificates.
@@ -49,7 +50,7 @@ pub enum Action {
     Publish {
         room: RoomId,
         name: Option<Name>,
-        key: Option<IdempotencyKey>,
+        key: Option<PostKey>,
     },
     Members {
         room: RoomId,
@@ -93,6 +94,47 @@ impl Action {
     }
 }
 
+impl Action {
+    /// Returns what a plain request does in which room. A socket and an event stream are looked at when they open.
+    pub fn operation(&self) -> Option<(Operation, &RoomId)> {
+        match self {
+            Action::Browse { room, .. } => Some((Operation::History, room)),
+            Action::Members { room } => Some((Operation::Members, room)),
+            Action::Publish { room, .. } => Some((Operation::Publish, room)),
+            Action::Socket { .. } | Action::Events { .. } | Action::Page(_) | Action::Moved { .. } => None,
+            Action::Health | Action::Ready | Action::Options { .. } => None,
+        }
+    }
+}
+
+/// The idempotency key of a POST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PostKey {
+    pub key: IdempotencyKey,
+    /// Whether it has too few characters for the scope that all guests share.
+    is_short: bool,
+}
+
+impl PostKey {
+    /// Returns the key as the store keeps it: apart from others' if it is known who posts.
+    ///
+    /// # Errors
+    /// 400 for a short one of a guest.
+    pub fn of(self, who: &Who) -> Result<IdempotencyKey, Problem> {
+        match who {
+            Who::Known(identity) => Ok(identity.scoped(self.key)),
+            Who::Guest if self.is_short => Err(bad_key(
+                "an Idempotency-Key has 22 to 200 characters and is random: all guests who post share one scope",
+            )),
+            Who::Guest => Ok(self.key),
+        }
+    }
+}
+
+fn bad_key(detail: &'static str) -> Problem {
+    bad("Idempotency-Key", detail)
+}
+
 /// The parameters with which a WebSocket opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
@@ -102,7 +144,7 @@ pub struct Opening {
     pub presence: Presence,
 }
 
-/// Shortest idempotency key of a POST, in bytes: all POSTs share one scope, so keys must not be guessable.
+/// Shortest idempotency key of a guest's POST, in bytes: all of those share one scope, so keys must not be guessable.
 const MIN_COMMON_KEY: usize = 22;
 
 enum Resource {
@@ -158,11 +200,11 @@ impl Resource {
 ///
 /// # Errors
 /// 400, 403, 404, 405, 415 or 421, each saying what to do.
-pub fn action(request: &Request, access: &Access) -> Result<Action, Problem> {
+pub fn action(request: &Request, rules: &HostRules) -> Result<Action, Problem> {
     let segments = request.target.segments();
     let resource = Resource::at(&segments);
     if !matches!(resource, Ok(Resource::Health | Resource::Ready)) {
-        host_allowed(request.authority.as_ref(), &[&access.hosts, &access.own])?;
+        host_allowed(request.authority.as_ref(), &[&rules.hosts, &rules.own])?;
     }
     let resource = match resource {
         Ok(resource) => resource,
@@ -173,7 +215,7 @@ pub fn action(request: &Request, access: &Access) -> Result<Action, Problem> {
     };
     let changes = !matches!(request.method, Method::Get | Method::Head | Method::Options);
     if changes || matches!(resource, Resource::Socket(_)) && request.method != Method::Options {
-        origin_allowed(&request.headers, request.authority.as_ref(), &access.origins)?;
+        origin_allowed(&request.headers, request.authority.as_ref(), &rules.origins)?;
     }
     // A page may ask by a plain GET how an upgrade would fare. To the page's own host, its browser sends Origin only
     // with the upgrade (Fetch standard, §3.1), and a script cannot set it; so the query may carry the origin.
@@ -181,7 +223,7 @@ pub fn action(request: &Request, access: &Access) -> Result<Action, Problem> {
         && !handshake::wants_upgrade(request)
         && let Some(origin) = request.target.query.one("origin")?
     {
-        named_origin_allowed(origin, request.authority.as_ref(), &access.origins)?;
+        named_origin_allowed(origin, request.authority.as_ref(), &rules.origins)?;
     }
     let allow = resource.allow();
     if request.method == Method::Options {
@@ -244,6 +286,18 @@ pub fn socket(request: &Request, spoken: Spoken) -> Result<Opening, Problem> {
     Ok(Opening { upgrade: handshake::check(request, spoken)?, name, start, presence })
 }
 
+/// Returns whether a socket's client says who it is before anything else.
+///
+/// # Errors
+/// 400.
+pub fn auth_first(request: &Request) -> Result<bool, Problem> {
+    match request.target.query.one("auth")? {
+        None => Ok(false),
+        Some("first") => Ok(true),
+        Some(_) => Err(bad("auth", "'auth' is first, or left out")),
+    }
+}
+
 /// Returns the starting point of a stream, as the query gives it.
 fn start(request: &Request) -> Result<Start, Problem> {
     Ok(match (number(request, "after")?, number(request, "last")?) {
@@ -282,13 +336,12 @@ fn publish(request: &Request, room: RoomId) -> Result<Action, Problem> {
     }
     let key = match request.headers.one("Idempotency-Key")? {
         None => None,
-        Some(key) if (MIN_COMMON_KEY..=IdempotencyKey::MAX).contains(&key.len()) => {
-            Some(IdempotencyKey::of(key.as_bytes()))
+        Some(key) if (1..=IdempotencyKey::MAX).contains(&key.len()) => {
+            Some(PostKey { key: IdempotencyKey::of(key.as_bytes()), is_short: key.len() < MIN_COMMON_KEY })
         }
         Some(_) => {
-            return Err(bad(
-                "Idempotency-Key",
-                "an Idempotency-Key has 22 to 200 characters and is random: all who post share one scope",
+            return Err(bad_key(
+                "an Idempotency-Key has 1 to 200 characters; that of a guest at least 22, and it is random",
             ));
         }
     };

@@ -12,8 +12,8 @@ fn request(first: &str, lines: &str) -> Request {
     }
 }
 
-fn access() -> Access {
-    Access {
+fn host_rules() -> HostRules {
+    HostRules {
         hosts: Hosts::new(["chat.example"]),
         own: Hosts::new(["box.local"]),
         origins: Origin::parse("https://page.example").into_iter().collect(),
@@ -21,7 +21,7 @@ fn access() -> Access {
 }
 
 fn asked(first: &str, lines: &str) -> Result<Action, (u16, String)> {
-    action(&request(first, lines), &access()).map_err(|problem| (problem.status.code(), text(problem)))
+    action(&request(first, lines), &host_rules()).map_err(|problem| (problem.status.code(), text(problem)))
 }
 
 /// Returns a refusal as it is sent.
@@ -48,7 +48,7 @@ fn routes() {
     let publish = |name: &str, key: Option<&str>| Action::Publish {
         room: room("r1"),
         name: Name::parse(name).ok(),
-        key: key.map(|key| IdempotencyKey::of(key.as_bytes())),
+        key: key.map(|key| PostKey { key: IdempotencyKey::of(key.as_bytes()), is_short: key.len() < MIN_COMMON_KEY }),
     };
     for (first, lines, expected) in [
         ("GET /", "", Action::Page(Asset::HOME)),
@@ -206,11 +206,17 @@ fn posts_are_json_and_their_keys_long() {
     for media in ["", "Content-Type:\r\n", "Content-Type: text/plain\r\n", "Content-Type: application/jsonp\r\n"] {
         assert_eq!(status("POST /rooms/r1/messages", media), 415, "{media}");
     }
-    for key in ["", "x", "012345678901234567890", &"k".repeat(201)] {
-        let (status, text) =
-            asked("POST /rooms/r1/messages", &format!("{JSON}Idempotency-Key: {key}\r\n")).unwrap_err();
+    let key_of = |key: &str| asked("POST /rooms/r1/messages", &format!("{JSON}Idempotency-Key: {key}\r\n"));
+    for key in ["", &"k".repeat(201)] {
+        let (status, text) = key_of(key).unwrap_err();
         assert_eq!(status, 400, "{key}");
         assert!(text.contains(r#""field":"Idempotency-Key""#), "{text}");
+    }
+    for key in ["x", "012345678901234567890"] {
+        let Ok(Action::Publish { key: Some(key), .. }) = key_of(key) else { panic!("{key}") };
+        let problem = key.of(&Who::Guest).unwrap_err();
+        assert_eq!(problem.status, Status::BadRequest);
+        assert!(text(problem).contains(r#""field":"Idempotency-Key""#));
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::claims::Claims;
 use super::encoding::{named, object};
+use super::entering::Entering;
 use super::first_rooms::FirstRooms;
 use super::outbox::Outbox;
 use super::pages::Pages;
@@ -12,7 +13,8 @@ use super::postponed::Queue;
 use super::sealed::Sealed;
 use super::sessions::Resuming;
 use super::shares::RoomRates;
-use crate::api::{self, Access};
+use crate::access::Doors;
+use crate::api::{self, HostRules};
 use crate::conn::{Connection, Encoding, Ending, Rate, Waits};
 use crate::crypto::{Nonces, TokenSealer};
 use crate::engine::{App, Connections, Fact};
@@ -36,6 +38,8 @@ pub struct ChatLimits {
     pub append_bytes: usize,
     /// The deepest nesting of a message body.
     pub body_depth: usize,
+    /// Milliseconds that a socket's client has to say who it is, where nothing may be done without that.
+    pub auth_wait: u64,
     /// The rooms that accept only encrypted messages.
     pub encrypted_rooms: EncryptedRooms,
     /// The request rate of one connection.
@@ -52,12 +56,13 @@ pub struct ChatLimits {
     pub park_for: u64,
 }
 
-/// The limits of the chat and of the hub behind it, and the hosts and origins that are accepted.
+/// The limits of the chat and of the hub behind it, the hosts and origins that are accepted, and who is known.
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub hub: HubLimits,
     pub chat: ChatLimits,
-    pub access: Access,
+    pub hosts: HostRules,
+    pub doors: Doors,
 }
 
 /// The secrets of sessions and tokens: random numbers, and the key that the database keeps.
@@ -78,7 +83,9 @@ pub struct Chat {
     pub hub: Hub,
     pub(super) epoch: Epoch,
     pub(super) limits: ChatLimits,
-    pub(super) access: Access,
+    pub(super) hosts: HostRules,
+    pub(super) doors: Doors,
+    pub(super) entering: Entering,
     pub(super) random: SplitMix64,
     pub(super) tokens: TokenSealer,
     /// The running seconds of the database at monotonic time 0.
@@ -105,12 +112,14 @@ pub struct Chat {
 
 impl Chat {
     /// Returns a chat without sessions. `secrets` come from the system in production, and from the test in tests.
-    pub fn new(Limits { hub, chat, access }: Limits, epoch: Epoch, secrets: Secrets) -> Chat {
+    pub fn new(Limits { hub, chat, hosts, doors }: Limits, epoch: Epoch, secrets: Secrets) -> Chat {
         Chat {
             hub: Hub::new(hub, epoch.clone()),
             epoch,
             limits: chat,
-            access,
+            hosts,
+            doors,
+            entering: Entering::default(),
             random: SplitMix64::new(secrets.seed),
             tokens: TokenSealer::new(&secrets.token_key, secrets.nonces),
             running: secrets.running,
@@ -139,9 +148,9 @@ impl Chat {
         self.queue.shares.held()
     }
 
-    /// Returns the chat's own limits, and which hosts and origins are accepted.
-    pub fn limits(&self) -> (&ChatLimits, &Access) {
-        (&self.limits, &self.access)
+    /// Returns the chat's own limits, which hosts and origins are accepted, and who is known.
+    pub fn limits(&self) -> (&ChatLimits, &HostRules, &Doors) {
+        (&self.limits, &self.hosts, &self.doors)
     }
 
     /// Sets the note about one matter that `/readyz` adds while the server is ready; `None` removes it.
@@ -175,19 +184,24 @@ impl Chat {
 impl App for Chat {
     type Limits = Limits;
 
-    fn set_limits(&mut self, Limits { hub, chat, access }: Limits) {
+    fn set_limits(&mut self, net: &mut Connections, Limits { hub, chat, hosts, doors }: Limits) {
         self.hub.set_limits(hub);
         self.limits = chat;
         // The machine's own names are not a setting.
-        self.access = Access { own: std::mem::take(&mut self.access.own), ..access };
+        self.hosts = HostRules { own: std::mem::take(&mut self.hosts.own), ..hosts };
+        if self.doors != doors {
+            self.doors = doors;
+            self.review(net);
+            self.note_became(net);
+        }
     }
 
     fn known_by(&mut self, names: &[String]) {
-        self.access.own = Hosts::new(names);
+        self.hosts.own = Hosts::new(names);
     }
 
     fn is_light(&self, request: &Request) -> bool {
-        api::action(request, &self.access).is_ok_and(|action| action.is_light())
+        api::action(request, &self.hosts).is_ok_and(|action| action.is_light())
     }
 
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>) {
@@ -215,6 +229,7 @@ impl App for Chat {
 
     fn gone(&mut self, net: &mut Connections, conn: ConnId, session: SessionSlot, ending: Ending) {
         self.forget_claim(conn);
+        self.entering.remove(conn);
         self.first_rooms.remove(conn);
         match ending {
             // The client is done: it said so, or closed (RFC 6455 §7.4.1), perhaps without a code, as `close()` in a
@@ -317,6 +332,7 @@ impl App for Chat {
         self.catch_up(net);
         self.note_became(net);
         self.tell_of_earlier_key(net);
+        self.end_late_entries(net);
         let now = net.now().mono;
         self.hub.handle_time(
             now,
@@ -329,7 +345,7 @@ impl App for Chat {
     }
 
     fn deadline(&self) -> Option<Millis> {
-        [self.hub.deadline(), self.earlier_key_deadline()].into_iter().flatten().min()
+        [self.hub.deadline(), self.earlier_key_deadline(), self.entering.deadline()].into_iter().flatten().min()
     }
 
     fn end_turn(&mut self, net: &mut Connections, work: usize) -> usize {

@@ -1,9 +1,9 @@
 //! Requests by HTTP, carried out with the hub, and the upgrade to a WebSocket.
 
 use super::Chat;
-use super::chat::outage;
-use super::outbox::Outbox;
-use crate::api::{self, Action, BodyRules, answers};
+use super::entering::Then;
+use crate::access::{Operation, Who};
+use crate::api::{self, Action, BodyRules, PostKey, answers};
 use crate::conn::{Connection, Wire};
 use crate::engine::{Admitted, Connections};
 use crate::http::authority::CrossOrigin;
@@ -11,10 +11,10 @@ use crate::http::headers::Headers;
 use crate::http::method::Method;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
+use crate::http::status::Status;
 use crate::hub::Roster;
-use crate::protocol::reasons::Reason;
 use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
-use crate::types::{Author, ConnId, IdempotencyKey, Identity, MemberId, Name, RoomId, SessionId};
+use crate::types::{Author, ConnId, MemberId, Name, RoomId, SessionClaim, SessionId};
 use crate::ws::handshake::{self, Spoken};
 
 impl Chat {
@@ -36,7 +36,7 @@ impl Chat {
         body: &[u8],
         cross_origin: Option<CrossOrigin>,
     ) -> Result<Admitted, Problem> {
-        let action = api::action(request, &self.access);
+        let action = api::action(request, &self.hosts);
         let now = net.now().mono;
         let is_health = matches!(action, Ok(Action::Health | Action::Ready));
         if !is_health && action.is_ok() && net.get(conn).is_some_and(Connection::is_excess) {
@@ -59,6 +59,14 @@ impl Chat {
         if action.tells() && self.is_too_open(net, conn) {
             return Err(answers::sealed_only());
         }
+        let who = match action.operation() {
+            Some((operation, room)) => {
+                let who = self.asker(request)?;
+                self.may(&who, operation, room).map_err(answers::denied)?;
+                who
+            }
+            None => Who::Guest,
+        };
         match action {
             Action::Socket { room } => return self.open_socket(net, conn, request, room),
             Action::Events { room } => return self.open_events(net, conn, request, room),
@@ -66,7 +74,7 @@ impl Chat {
                 let ticket = Ticket::new(conn, Purpose::Browse, NO_ID);
                 self.hub.handle_read(ticket, room, span, limit);
             }
-            Action::Publish { room, name, key } => self.publish(net, conn, (room, name, key), body)?,
+            Action::Publish { room, name, key } => self.publish(net, conn, (room, name, key), &who, body)?,
             Action::Members { room } => {
                 let (count, members, more) = self.hub.roster(&room);
                 net.respond(conn, answers::members(&room, &Roster { count, members: &members, more }), false);
@@ -101,18 +109,23 @@ impl Chat {
         &mut self,
         net: &mut Connections,
         conn: ConnId,
-        (room, name, key): (RoomId, Option<Name>, Option<IdempotencyKey>),
+        (room, name, key): (RoomId, Option<Name>, Option<PostKey>),
+        who: &Who,
         body: &[u8],
     ) -> Result<(), Problem> {
         let encrypted_only = self.limits.encrypted_rooms.contains(&room);
-        let (body, sealed) =
-            api::published_body(body, BodyRules { depth: self.limits.body_depth, key, encrypted_only })?;
-        let name = name.unwrap_or_else(|| self.guest());
+        let stored = key.map(|key| key.of(who)).transpose()?;
+        let rules = BodyRules { depth: self.limits.body_depth, key: key.map(|key| key.key), encrypted_only };
+        let (body, sealed) = api::published_body(body, rules)?;
+        let name = match who {
+            Who::Known(identity) => identity.name.clone(),
+            Who::Guest => name.unwrap_or_else(|| self.guest()),
+        };
         let append = Append {
             ticket: Ticket::new(conn, Purpose::Publish, NO_ID),
             room,
             author: Author { member: None, name },
-            key: key.map(|key| ScopedKey { scope: Scope::Common, key }),
+            key: stored.map(|key| ScopedKey { scope: Scope::Common, key }),
             body,
             sealed,
             era: None,
@@ -125,7 +138,7 @@ impl Chat {
     /// Lets pages of an allowed origin read the answer, whatever it will be: a page must be able to read why it is
     /// refused.
     pub(super) fn allow_reading(&self, net: &mut Connections, conn: ConnId, headers: &Headers) -> Option<CrossOrigin> {
-        let origin = CrossOrigin::of(headers, &self.access.origins)?;
+        let origin = CrossOrigin::of(headers, &self.hosts.origins)?;
         net.get_mut(conn)?.reply_mut()?.cross_origin = Some(Box::new(origin.clone()));
         Some(origin)
     }
@@ -157,39 +170,56 @@ impl Chat {
                 return Ok(later);
             }
         }
+        let (who, is_to_say) = self.opener(request, room.as_ref(), sealed).map_err(Problem::closing)?;
         let opening = api::socket(request, spoken)?;
-        let identity = self.new_identity(opening.name, private);
-        let session = self.hub.handle_session(identity, conn);
+        let name = who.identity().map(|identity| identity.name.clone()).or(opening.name);
+        let claim = self.new_session(name, private);
+        let session = self.hub.handle_session(claim, conn);
+        self.hub.handle_identity(session, who);
         self.first_rooms.set(conn, room.clone());
         net.upgrade(conn, &opening.upgrade, session);
-        if sealed {
+        match (room, is_to_say) {
             // Everything else follows the client's handshake message.
-            return Ok(Admitted::Now);
-        }
-        self.greet(net, conn, session, None);
-        if let Some(room) = room
-            && let Err(error) = self.hub.handle_join(
-                session,
-                None,
-                room,
-                opening.start,
-                opening.presence,
-                &mut Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage(self.unavailable)),
-            )
-        {
-            self.refuse(net, conn, &Reason::of(error, outage(self.unavailable)).refusal(None));
+            _ if sealed => {}
+            (Some(room), true) => self.wait_for_auth(net, conn, Then::Join(room, opening.start, opening.presence)),
+            (None, true) => self.wait_for_auth(net, conn, Then::Greet),
+            (Some(room), false) => {
+                self.greet(net, conn, session, None);
+                self.enter(net, conn, session, (room, opening.start, opening.presence));
+            }
+            (None, false) => {
+                self.greet(net, conn, session, None);
+                self.wait_if_guests_may_nothing(net, conn, session);
+            }
         }
         Ok(Admitted::Now)
     }
 
-    /// Returns the identity of a new session.
-    pub(super) fn new_identity(&mut self, name: Option<Name>, private: bool) -> Identity {
+    /// Returns who opens a socket, and whether they are to say that before anything else.
+    ///
+    /// # Errors
+    /// What they may not do: join the room at once, or show a token outside the seal.
+    fn opener(&self, request: &Request, room: Option<&RoomId>, sealed: bool) -> Result<(Who, bool), Problem> {
+        let who = self.asker(request)?;
+        if sealed && who != Who::Guest {
+            let detail = "on a sealed socket the token goes inside, with 'auth', where nobody else can read it";
+            return Err(Problem::new(Status::BadRequest, detail).member("code", "token_in_the_clear"));
+        }
+        let is_to_say = api::auth_first(request)? && who == Who::Guest;
+        if let Some(room) = room.filter(|_| !is_to_say) {
+            self.may(&who, Operation::Join, room).map_err(answers::denied)?;
+        }
+        Ok((who, is_to_say))
+    }
+
+    /// Returns the claim of a new session.
+    pub(super) fn new_session(&mut self, name: Option<Name>, private: bool) -> SessionClaim {
         let member = MemberId::from_random(self.random.next_u64());
         let mut session_id = [0; 16];
         session_id[..8].copy_from_slice(&self.random.next_u64().to_be_bytes());
         session_id[8..].copy_from_slice(&self.random.next_u64().to_be_bytes());
         let name = name.unwrap_or_else(|| self.guest());
-        Identity { session: SessionId(session_id), member, name, generation: 0, private }
+        SessionClaim { session: SessionId(session_id), member, name, generation: 0, private }
     }
 
     /// Returns a random name for a client that gave none.

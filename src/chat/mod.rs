@@ -5,6 +5,7 @@
 mod chat;
 mod claims;
 mod encoding;
+mod entering;
 mod first_rooms;
 mod growth;
 mod http;

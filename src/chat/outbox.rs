@@ -106,7 +106,12 @@ impl<'a> Outbox<'a> {
                     object_of(named("gap"), &mut |out| server::gap(out, room, after, from));
                 }
             }
-            Notice::Left { id, room } => object_of(named("left"), &mut |out| server::left(out, id, room)),
+            Notice::Left { id, room, removed } => {
+                object_of(named("left"), &mut |out| server::left(out, id, room, removed));
+                if encoding == Encoding::Events {
+                    self.end_stream(client, HubError::NotJoined);
+                }
+            }
             Notice::Ack { id, room, seq, at, duplicate } => {
                 object_of(named("ack"), &mut |out| server::ack(out, id, room, seq, at, duplicate));
             }

@@ -8,7 +8,7 @@ use super::postponed::Place;
 use crate::api;
 use crate::conn::Waits;
 use crate::engine::{App as _, Connections, Now};
-use crate::hub::{HubError, Roster, Said};
+use crate::hub::{Entry, HubError, Roster, Said};
 use crate::protocol::client::{Bounds, parse};
 use crate::protocol::encrypted::EncryptedRooms;
 use crate::protocol::reasons::{self, Reason};
@@ -53,6 +53,10 @@ impl Chat {
     pub(super) fn carry_out(&mut self, net: &mut Connections, conn: ConnId, request: Request) -> Result<(), Refusal> {
         let id = request.id;
         let Some(session) = net.get(conn).and_then(|c| c.open()).map(|open| open.session) else { return Ok(()) };
+        let says_who = matches!(request.command, Command::Auth { .. } | Command::Ping | Command::End);
+        if !says_who && self.entering.is_nobody(conn) {
+            return Err(Refusal::new(id, ErrorCode::Unauthorized, reasons::AUTH_FIRST));
+        }
         let room = |room| {
             let room = self.room_of(conn, room);
             room.ok_or_else(|| {
@@ -65,8 +69,10 @@ impl Chat {
             Command::Join { room: named, start, presence, name } => {
                 let room = room(named)?;
                 self.take_name(net, conn, id, name)?;
+                let right = self.right_of(session, &room);
                 let mut out = Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage);
-                self.hub.handle_join(session, id, room, start, presence, &mut out).map_err(hub_error)
+                let entry = Entry { room, start, presence, right };
+                self.hub.handle_join(session, id, entry, &mut out).map_err(hub_error)
             }
             Command::Leave { room: named } => {
                 let room = room(named)?;
@@ -132,6 +138,7 @@ impl Chat {
                 Ok(())
             }
             Command::Resume { session, cursors } => self.resume(net, conn, id, &session, cursors),
+            Command::Auth { token } => self.authenticate(net, conn, id, &token),
             Command::Ping => {
                 let token = self.fresh_token(session, net.now().mono);
                 self.send_object(net, conn, "pong", |out| {

@@ -1,8 +1,10 @@
 //! Sealed sockets: their handshake, the name that a client gives over one, and the refusal of unencrypted connections.
 
 use super::Chat;
+use crate::access::Who;
 use crate::crypto::sealed::{HANDSHAKE_BYTES, Responder, SealedKey};
 use crate::engine::{Connections, Fact};
+use crate::hub::Session;
 use crate::protocol::Refusal;
 use crate::types::{ConnId, Millis, Name};
 use crate::ws::code;
@@ -68,6 +70,7 @@ impl Chat {
             Ok((answer, transport)) => {
                 net.begin_sealed(conn, &answer, transport);
                 self.greet(net, conn, session, None);
+                self.wait_if_guests_may_nothing(net, conn, session);
             }
             Err(_) => net.schedule_close(conn, code::POLICY, "the sealed handshake was not made for this key"),
         }
@@ -110,7 +113,9 @@ impl Chat {
     ) -> Result<(), Refusal> {
         let Some(name) = name else { return Ok(()) };
         let Some(session) = net.get(conn).filter(|c| c.is_sealed()).and_then(|c| c.session()) else { return Ok(()) };
-        if self.hub.session(session).is_none_or(|session| session.name == name) {
+        // Whoever is known has the name by which they are known.
+        let keeps = |session: &Session| session.name == name || session.who != Who::Guest;
+        if self.hub.session(session).is_none_or(keeps) {
             return Ok(());
         }
         if !self.hub.handle_name(session, name) {

@@ -11,7 +11,7 @@ use crate::hub::{Became, Cursor, Session};
 use crate::protocol::reasons::{Reason, UNKNOWN_TOKEN};
 use crate::protocol::{ErrorCode, Refusal, server};
 use crate::store::{Claim, Claimed, Holder, Mark, NO_ID, Parked, Purpose, Standing, StoreRequest, Ticket};
-use crate::types::{ConnId, Identity, Millis, SessionId, SessionSlot};
+use crate::types::{ConnId, Millis, RoomId, SessionClaim, SessionId, SessionSlot};
 use crate::ws::code;
 use crate::ws::handshake::session_shown;
 
@@ -33,9 +33,14 @@ impl Chat {
     /// Tells a client its identity, and gives it the token with which it can resume.
     pub(super) fn greet(&mut self, net: &mut Connections, conn: ConnId, slot: SessionSlot, id: Option<u64>) {
         let Some(token) = self.token(slot, net.now().mono) else { return };
-        let Some(Session { member, name, .. }) = self.hub.session(slot) else { return };
-        let welcome =
-            server::Welcome { session: &token, member: *member, name, resume_within: self.limits.resume_within };
+        let Some(Session { member, name, who, .. }) = self.hub.session(slot) else { return };
+        let welcome = server::Welcome {
+            session: &token,
+            member: *member,
+            name,
+            sub: who.identity().map(|identity| identity.sub.as_str()),
+            resume_within: self.limits.resume_within,
+        };
         self.send_object(net, conn, "welcome", |out| server::welcome(out, id, &welcome, &self.limits.welcome));
     }
 
@@ -43,14 +48,15 @@ impl Chat {
     fn token(&mut self, slot: SessionSlot, now: Millis) -> Option<String> {
         let issued = self.running_seconds(now);
         let session = self.hub.session(slot)?;
-        let identity = Identity {
+        let claim = SessionClaim {
             session: session.id,
             member: session.member,
             name: session.name.clone(),
             generation: session.generation.saturating_add(1),
             private: session.private,
         };
-        let token = self.tokens.seal(&Token { identity, issued })?;
+        let sub = session.who.identity().map(|identity| identity.sub.digest());
+        let token = self.tokens.seal(&Token { claim, sub, issued })?;
         self.hub.handle_token(slot, issued);
         Some(token)
     }
@@ -69,13 +75,13 @@ impl Chat {
     pub(super) fn session_of(&self, request: &Request, private: bool, now: Millis) -> Option<SessionMark> {
         let token = self.tokens.open(session_shown(request)?)?;
         let age = self.running_seconds(now).saturating_sub(token.issued);
-        let session = self.hub.find_session(token.identity.session).and_then(|slot| self.hub.session(slot));
+        let session = self.hub.find_session(token.claim.session).and_then(|slot| self.hub.session(slot));
         let is_stale = match session {
-            Some(session) => token.identity.generation < session.generation,
+            Some(session) => token.claim.generation < session.generation,
             None => age > self.limits.park_for,
         };
-        let is_exposed = token.identity.private && !private;
-        (!is_stale && !is_exposed).then_some(SessionMark(token.identity.session.0))
+        let is_exposed = token.claim.private && !private;
+        (!is_stale && !is_exposed).then_some(SessionMark(token.claim.session.0))
     }
 
     /// Resumes a session: at once if it is here, otherwise once the store has said what it kept.
@@ -100,10 +106,20 @@ impl Chat {
         let Some(token) = self.tokens.open(token) else {
             return Err(refused(UNKNOWN_TOKEN));
         };
-        if token.identity.private && !is_private {
+        if token.claim.private && !is_private {
             return Err(refused("this session began encrypted: resume it over a sealed socket or TLS, or join again"));
         }
-        if self.hub.find_session(token.identity.session).is_some() {
+        let who = self.hub.session(provisional).map(|session| &session.who);
+        let sub = who.and_then(|who| who.identity()).map(|identity| identity.sub.digest());
+        match token.sub {
+            bound if bound == sub => {}
+            // Its client can do something about that.
+            Some(_) if sub.is_none() => {
+                return Err(Refusal::new(id, ErrorCode::Unauthorized, "say first whose session this is: 'auth'"));
+            }
+            _ => return Err(refused("this is somebody else's session; join again")),
+        }
+        if self.hub.find_session(token.claim.session).is_some() {
             return self.take_over(net, conn, Resuming { id, token, cursors, changes: 0 }, None, None);
         }
         self.claim(net, conn, Resuming { id, token, cursors, changes: 0 });
@@ -112,7 +128,7 @@ impl Chat {
 
     /// Asks the store for its record of a session.
     fn claim(&mut self, net: &mut Connections, conn: ConnId, resuming: Resuming) {
-        let session = resuming.token.identity.session;
+        let session = resuming.token.claim.session;
         let ticket = Ticket::new(conn, Purpose::Resume, resuming.id.unwrap_or(NO_ID));
         self.requests.push(StoreRequest::Claim(Claim { ticket, session }));
         let changes = self.claims.begin(session);
@@ -125,7 +141,7 @@ impl Chat {
     /// Returns the resume of this connection that has waited for the answer to a claim of this session, if there is
     /// one, and whether anything became of the session since: the answer does not say so.
     fn take_resuming(&mut self, conn: ConnId, session: SessionId) -> Option<(Resuming, bool)> {
-        self.resuming.get(&conn).filter(|asked| asked.token.identity.session == session)?;
+        self.resuming.get(&conn).filter(|asked| asked.token.claim.session == session)?;
         let asked = self.resuming.remove(&conn)?;
         let is_late = self.claims.end(session) != asked.changes && self.hub.find_session(session).is_none();
         Some((*asked, is_late))
@@ -134,7 +150,7 @@ impl Chat {
     /// Forgets the resume of a connection that is gone.
     pub(super) fn forget_claim(&mut self, conn: ConnId) {
         if let Some(asked) = self.resuming.remove(&conn) {
-            self.claims.end(asked.token.identity.session);
+            self.claims.end(asked.token.claim.session);
         }
     }
 
@@ -219,7 +235,7 @@ impl Chat {
             self.park_again(parked);
             return Ok(());
         };
-        let resumed = match self.hub.handle_resume(provisional, conn, token.identity, parked.as_ref(), standing) {
+        let resumed = match self.hub.handle_resume(provisional, conn, token.claim, parked.as_ref(), standing) {
             Ok(resumed) => resumed,
             Err(error) => {
                 self.park_again(parked);
@@ -233,13 +249,11 @@ impl Chat {
             open.session = resumed.slot;
         }
         self.greet(net, conn, resumed.slot, id);
-        self.hub.handle_return(
-            resumed.slot,
-            id,
-            cursors,
-            parked,
-            &mut Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage(self.unavailable)),
-        );
+        let who = self.hub.session(resumed.slot).map(|session| session.who.clone()).unwrap_or_default();
+        let rights = |room: &RoomId| self.doors.right(&who, room);
+        let outage = outage(self.unavailable);
+        let mut out = Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage);
+        self.hub.handle_return(resumed.slot, id, cursors, parked, &rights, &mut out);
         Ok(())
     }
 }

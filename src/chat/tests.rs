@@ -1,6 +1,7 @@
 //! The whole pure machine, bytes in and bytes out, in the same world as under the fuzzer: named scenes, and steps in
 //! any order.
 
+mod access;
 mod ends;
 mod events;
 mod handshakes;

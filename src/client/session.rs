@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::ServerMessage;
 use super::outbox::Outbox;
@@ -69,6 +70,8 @@ pub enum Event {
 enum Phase {
     /// There is no connection, or its `welcome` has not come.
     Disconnected,
+    /// Said who this is.
+    Authenticating(u64),
     /// Asked to resume the session.
     Resuming(u64),
     Joining(u64),
@@ -93,6 +96,8 @@ pub struct ClientSession {
     room: RoomId,
     /// Sent with the join, where the URL has no name.
     name: Option<Name>,
+    /// The token that says who this is.
+    credentials: Option<Zeroizing<String>>,
     begin: Begin,
     phase: Phase,
     token: Option<String>,
@@ -126,6 +131,7 @@ impl ClientSession {
         ClientSession {
             room,
             name,
+            credentials: None,
             begin,
             phase: Phase::Disconnected,
             token: None,
@@ -145,6 +151,11 @@ impl ClientSession {
             reconnect_after: None,
             deferral: None,
         }
+    }
+
+    /// Says, on each connection before all else, who this is, by a token. The server then gives the name.
+    pub fn authenticating(self, token: Zeroizing<String>) -> ClientSession {
+        ClientSession { credentials: Some(token), name: None, ..self }
     }
 
     /// Queues a message: `body` is JSON, `key` no other message has, and `line` is the line of the input that it came
@@ -297,6 +308,10 @@ impl ClientSession {
             }
             "joined" if is_here => self.joined(&message, events),
             "left" if is_here && Some(self.phase) == id.map(Phase::Leaving) => self.join(),
+            "left" if is_here => {
+                let reason = message.string("reason").unwrap_or_default();
+                events.push(Event::GiveUp(format!("the server took this client out of the room: {reason}")));
+            }
             "ack" => self.acknowledge(id, events),
             "message" if is_here => self.message(&message, events),
             "gap" if is_here => self.gap(message.number("from").unwrap_or(0), events),
@@ -324,7 +339,15 @@ impl ClientSession {
             self.phase = Phase::Joining(asked);
             return;
         }
-        if self.phase != Phase::Disconnected {
+        if let Phase::Disconnected = self.phase
+            && let Some(token) = &self.credentials
+        {
+            let request = json!({"type": "auth", "token": token.as_str()});
+            self.phase = Phase::Authenticating(self.request(request));
+            return;
+        }
+        let is_known = matches!(self.phase, Phase::Authenticating(asked) if id == Some(asked));
+        if self.phase != Phase::Disconnected && !is_known {
             if id.is_none() {
                 // The join had a name: this token stands for it, the earlier one did not.
                 self.token = token;
@@ -470,13 +493,17 @@ impl ClientSession {
                 return self.outbox.defer(index, retry_at);
             }
             let line = self.outbox.remove(index).map_or(0, |send| send.line);
-            // These two codes concern the room, so every further message would be refused, too.
+            // These codes concern the room, so every further message would be refused, too.
             return events.push(match code.as_str() {
-                "not_encrypted" | "not_joined" => Event::Refused(message),
+                "not_encrypted" | "not_joined" | "unauthorized" | "forbidden" => Event::Refused(message),
                 _ => unsendable(line, message),
             });
         }
         match self.phase {
+            Phase::Authenticating(asked) if id == Some(asked) && is_temporary => {
+                events.push(Event::Reconnect(message));
+            }
+            Phase::Authenticating(asked) if id == Some(asked) => events.push(Event::GiveUp(message)),
             Phase::Resuming(asked) if id == Some(asked) && is_temporary => events.push(Event::Reconnect(message)),
             Phase::Resuming(asked) if id == Some(asked) => {
                 let token = self.provisional_token.take();

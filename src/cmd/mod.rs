@@ -30,6 +30,7 @@ mod stream;
 mod tail;
 #[cfg(feature = "client")]
 mod terminal;
+mod token;
 mod version;
 
 pub use args::Args;
@@ -64,6 +65,7 @@ pub const COMMANDS: &[&Command] = &[
     &rekey::COMMAND,
     &keygen::COMMAND,
     &pin::COMMAND,
+    &token::COMMAND,
     &help::COMMAND,
     &version::COMMAND,
 ];

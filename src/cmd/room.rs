@@ -2,14 +2,13 @@
 
 use super::command::{ExitCode, Opt, OptValue};
 use super::{Args, Failure, complain};
-use crate::client::{Event, RunError, RunOptions, Target};
+use crate::client::{Begin, ClientSession, Event, RunError, RunOptions, Target};
 use crate::config;
 use crate::crypto::room_key::{RoomCipher, RoomKey};
 use crate::crypto::sealed::Pin;
 use crate::named_file::{self, Named};
 use crate::types::{Cause, MAX_NUMBER, Name, Unusable, harmless};
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -17,8 +16,8 @@ use zeroize::Zeroizing;
 /// Milliseconds to wait for a connection, by default.
 const TIMEOUT: u64 = 30_000;
 
-/// Longest file of a room key, in bytes: several times the length of a key.
-const LONGEST_FILE: u64 = 1024;
+/// Longest file of a room key or a token, in bytes.
+const LONGEST_FILE: u64 = 8 << 10;
 
 /// The argument and the options that both commands declare.
 pub const URL: &str = "The room: http://HOST:PORT/rooms/ROOM (or https, ws, wss), as the page's address bar has it, with \
@@ -28,6 +27,12 @@ pub const ROOM_KEY: Opt = Opt {
     name: "room-key",
     value: OptValue::Text("KEY|@FILE"),
     text: "The key of an encrypted room, or the file that contains it, which keeps it out of the list of processes.",
+};
+pub const TOKEN: Opt = Opt {
+    name: "token",
+    value: OptValue::Text("TOKEN|@FILE"),
+    text: "The token by which the server knows who this is, or the file that contains it. The server then gives the \
+           name.",
 };
 pub const PIN: Opt = Opt {
     name: "pin",
@@ -62,6 +67,8 @@ pub struct RoomArgs {
     pub follow: bool,
     pin: Option<Pin>,
     room_key: Option<RoomKey>,
+    token: Option<Zeroizing<String>>,
+    /// Where the room key was given, or the token if it was among the arguments.
     key_place: KeyPlace,
     ca: Option<PathBuf>,
     /// In milliseconds; 0 is for ever.
@@ -88,6 +95,7 @@ impl RoomArgs {
             follow: args.has("follow"),
             pin,
             room_key,
+            token: None,
             key_place,
             ca: None,
             timeout: None,
@@ -102,6 +110,13 @@ impl RoomArgs {
                         read.key_place = KeyPlace::Arguments;
                     }
                     read.room_key = Some(room_key_of(value)?);
+                }
+                "token" => {
+                    let value = unicode("--token", value)?;
+                    if !value.starts_with('@') {
+                        read.key_place = KeyPlace::Arguments;
+                    }
+                    read.token = Some(token_of(value)?);
                 }
                 _ => read.set(option, unicode(&format!("--{option}"), value)?).map_err(usage)?,
             }
@@ -128,7 +143,16 @@ impl RoomArgs {
         self.name.clone().filter(|_| self.pin.is_some())
     }
 
-    /// Warns, once a run, if other users of the machine can see the room key.
+    /// Returns the session of this room, which says who this is if a token was given.
+    pub fn session(&self, begin: Begin) -> ClientSession {
+        let session = ClientSession::new(self.target.room.clone(), self.name_inside(), begin);
+        match &self.token {
+            Some(token) => session.authenticating(token.clone()),
+            None => session,
+        }
+    }
+
+    /// Warns, once a run, if other users of the machine can see the room key or the token.
     pub fn warn_of_key(&self) {
         if let Some(text) = self.key_warning() {
             complain(text);
@@ -137,7 +161,8 @@ impl RoomArgs {
 
     fn key_warning(&self) -> Option<&'static str> {
         (self.key_place == KeyPlace::Arguments).then_some(
-            "warning: other users of this machine can see the room key among the arguments; --room-key @FILE hides it",
+            "warning: other users of this machine can see a secret among the arguments; --room-key @FILE and \
+             --token @FILE hide it",
         )
     }
 
@@ -206,26 +231,41 @@ pub fn report(event: &Event, reported: &mut String) -> Result<(), RunError> {
 
 /// Reads the key itself, or `@` and the file that contains it, which keeps it out of the list of processes.
 fn room_key_of(value: String) -> Result<RoomKey, Unusable> {
+    let (key, place) = secret_of("--room-key", value)?;
+    RoomKey::parse(&key).ok_or_else(|| Unusable::new(Cause::Settings, format!("{place}: {}", RoomKey::RULE)))
+}
+
+/// Reads the token itself, or `@` and the file that contains it.
+fn token_of(value: String) -> Result<Zeroizing<String>, Unusable> {
+    let (token, place) = secret_of("--token", value)?;
+    let is_one = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    match is_one {
+        true => Ok(token),
+        false => {
+            Err(Unusable::new(Cause::Settings, format!("{place}: a token is one line of characters without blanks")))
+        }
+    }
+}
+
+/// Reads a secret that an option has as its value, or in a file. Returns it, and where it was for messages.
+fn secret_of(option: &str, value: String) -> Result<(Zeroizing<String>, String), Unusable> {
     let value = Zeroizing::new(value);
-    let wrong = |why: &dyn Display| Unusable::new(Cause::Settings, format!("--room-key: {why}"));
-    let Some(path) = value.strip_prefix('@') else {
-        return RoomKey::parse(&value).ok_or_else(|| wrong(&RoomKey::RULE));
-    };
+    let Some(path) = value.strip_prefix('@') else { return Ok((value, option.to_owned())) };
     let shown = harmless(path);
     let refused =
-        |error: io::Error| Unusable::with(Cause::of_file(&error), format!("--room-key: {shown}: {error}"), error);
+        |error: io::Error| Unusable::with(Cause::of_file(&error), format!("{option}: {shown}: {error}"), error);
     // Room for the whole file: a string that grows leaves copies in memory.
     let mut text = Zeroizing::new(String::with_capacity(LONGEST_FILE as usize + 1));
     let Named::Regular(file, _) = named_file::open(Path::new(path)).map_err(refused)? else {
-        return Err(wrong(&format!("{shown}: is not a regular file")));
+        return Err(Unusable::new(Cause::Settings, format!("{option}: {shown}: is not a regular file")));
     };
     match file.take(LONGEST_FILE + 1).read_to_string(&mut text) {
         Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(refused(error)),
         _ => {}
     }
-    // An editor's byte order mark is none of the key's characters.
-    let key = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
-    RoomKey::parse(key).ok_or_else(|| wrong(&format!("{shown}: {}", RoomKey::RULE)))
+    // An editor's byte order mark is none of the secret's characters.
+    let secret = Zeroizing::new(text.strip_prefix('\u{feff}').unwrap_or(&text).trim().to_owned());
+    Ok((secret, format!("{option}: {shown}")))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::command::{Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings};
 use super::room::{self, RoomArgs, outcome, report};
 use super::{Args, Failure, random};
-use crate::client::{Begin, ClientSession, StdinLines, run as client};
+use crate::client::{Begin, StdinLines, run as client};
 use crate::crypto::room_key::{Kind, NONCE, RoomCipher, Stream, Unsealed, nonce_text};
 use crate::protocol::encrypted::{Encrypted, Version};
 use crate::types::Name;
@@ -34,6 +34,7 @@ pub const COMMAND: Command = Command {
     options: &[
         room::NAME,
         room::ROOM_KEY,
+        room::TOKEN,
         Opt {
             name: "key",
             value: OptValue::Text("KEY"),
@@ -100,7 +101,7 @@ fn run(args: Args) -> Result<(), Failure> {
         _ => None,
     };
     let mut writer = Writer { sealing, json: args.json };
-    let mut session = ClientSession::new(args.target.room.clone(), args.name_inside(), Begin::Now);
+    let mut session = args.session(Begin::Now);
     if let Some(text) = text {
         let (key, body) = writer.message(text, args.key.clone()).map_err(|why| Failure::Usage(why.into()))?;
         session.send(0, key, body);

@@ -4,7 +4,7 @@ use super::command::{Argument, Command, Completion, Example, ExitCode, Group, Op
 use super::reader::Reader;
 use super::room::{self, RoomArgs, outcome, report};
 use super::{Args, Failure, complain};
-use crate::client::{Begin, ClientSession, Event, RunError, run as client};
+use crate::client::{Begin, Event, RunError, run as client};
 use crate::types::Reason;
 use std::io::{ErrorKind, Write};
 
@@ -31,6 +31,7 @@ pub const COMMAND: Command = Command {
         Opt { name: "json", value: OptValue::None, text: "Print each message as its JSON object, on one line." },
         room::NAME,
         room::ROOM_KEY,
+        room::TOKEN,
         room::PIN,
         room::CA,
         Opt {
@@ -71,7 +72,7 @@ fn run(args: Args) -> Result<(), Failure> {
     let args = RoomArgs::read(args)?;
     args.warn_of_key();
     let begin = Begin::Last(args.last.unwrap_or(LAST));
-    let mut session = ClientSession::new(args.target.room.clone(), args.name_inside(), begin);
+    let mut session = args.session(begin);
     let mut reader = Reader::new(args.cipher(), args.json);
     let mut reported = String::new();
     let done = client(&args.run_options(), &mut session, None, &mut |event| {

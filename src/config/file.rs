@@ -52,6 +52,18 @@ impl File<'_> {
         format!("{}:{line}", self.name)
     }
 
+    /// Returns the place of a byte of the text, as `access.toml:12`.
+    pub fn place_at(&self, at: usize) -> String {
+        self.place(self.line_at(at))
+    }
+
+    /// Returns the error for text that is not TOML, without quoting the text: it may be secret.
+    pub fn malformed(&self, error: toml::de::Error) -> ConfigError {
+        let start = error.span().map_or(0, |span| span.start);
+        let text = format!("{}: {}", self.place_at(start), error.message());
+        ConfigError::with(&text, error)
+    }
+
     fn entry(&self, key: &str, start: usize, value: &Spanned<DeValue<'_>>) -> Result<Entry, ConfigError> {
         let line = self.line_at(start);
         let wrong = |text: &str| ConfigError::new(&format!("{}: {}: {text}", self.place(line), shown(key)));
@@ -76,7 +88,7 @@ impl File<'_> {
         let there = self.text.get(span.clone()).unwrap_or("").trim();
         let there =
             if there.is_empty() || there.contains('\n') { String::new() } else { format!(": {}", shown(there)) };
-        let text = format!("{}: {}{there}", self.place(self.line_at(span.start)), error.message());
+        let text = format!("{}: {}{there}", self.place_at(span.start), error.message());
         ConfigError::with(&text, error)
     }
 
@@ -104,11 +116,11 @@ fn texts(kind: &Kind, value: &DeValue<'_>) -> Result<Vec<String>, String> {
         DeValue::Array(items) if matches!(kind, Kind::List { .. }) => {
             let item = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
                 DeValue::String(text) => Ok(text.to_string()),
-                other => Err(format!("a list of strings is wanted, and one of them is {}", name_of(other))),
+                other => Err(format!("a list of strings is wanted, and one of them is {}", kind_of(other))),
             };
             items.iter().map(item).collect()
         }
-        other => Err(format!("{} is wanted, not {}", wanted(kind), name_of(other))),
+        other => Err(format!("{} is wanted, not {}", wanted(kind), kind_of(other))),
     }
 }
 
@@ -123,7 +135,8 @@ fn wanted(kind: &Kind) -> &'static str {
     }
 }
 
-fn name_of(value: &DeValue<'_>) -> &'static str {
+/// Returns what a value is, with its article.
+pub fn kind_of(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a number",

@@ -2,7 +2,7 @@
 
 use super::error::shown;
 use super::setting::{Kind, settings};
-use crate::types::{Network, Place, RoomId};
+use crate::types::{Network, Place, RoomId, RoomPattern};
 
 settings! {
     /// Where to listen and who may ask.
@@ -61,11 +61,8 @@ fn network(text: &str) -> Result<String, String> {
 
 /// Accepts a room id, or a prefix of room ids followed by `*`.
 fn room_or_prefix(text: &str) -> Result<String, String> {
-    let id = text.strip_suffix('*').unwrap_or(text);
-    let fits = RoomId::parse(id).is_some() || text.ends_with('*') && ["", ".", ".."].contains(&id);
-    fits.then(|| text.to_string()).ok_or_else(|| {
-        format!("\"{}\" is neither a room id nor the beginning of one with * behind it: {}", shown(text), RoomId::RULE)
-    })
+    let pattern = RoomPattern::parse(text).map(|pattern| pattern.to_string());
+    pattern.ok_or_else(|| format!("\"{}\" is {}: {}", shown(text), RoomPattern::RULE, RoomId::RULE))
 }
 
 /// Returns an origin as browsers write it (RFC 6454 section 6.2): lower case, no path, no port if it is the default.

@@ -1,8 +1,9 @@
-//! The settings: each is declared once, as data, in the file of its group (`listening`, `tls`, `sealed`, `storage`,
-//! `limits`, `time`, `logging`, `sandbox`). Flags, environment variables, the file's keys, `--help`, the checks and the
+//! The settings: each is declared once, as data, in the file of its group (`listening`, `access`, `tls`, `sealed`,
+//! `storage`, `limits`, `time`, `logging`, `sandbox`). Flags, environment variables, the file's keys, `--help`, the checks and the
 //! typed [`Settings`] all come from that declaration. Knows no socket, file, clock or process: arguments, environment
 //! and text are passed in.
 
+mod access;
 mod change;
 mod error;
 mod example;
@@ -25,10 +26,11 @@ mod text;
 mod time;
 mod tls;
 
+pub use access::{Access, Guests};
 pub use change::{Change, Changed};
 pub use error::{ConfigError, shown};
 pub use example::example;
-pub use file::File;
+pub use file::{File, kind_of};
 pub use help::{help, help_on};
 pub use limits::Limits;
 pub use listening::Listening;
@@ -50,6 +52,7 @@ pub use tls::Tls;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     pub listening: Listening,
+    pub access: Access,
     pub tls: Tls,
     pub sealed: Sealed,
     pub storage: Storage,
@@ -67,8 +70,9 @@ pub struct Group {
 }
 
 /// The declaration: every group in the order in which it is shown.
-pub static GROUPS: [Group; 8] = [
+pub static GROUPS: [Group; 9] = [
     Group { title: "Listening", settings: listening::SETTINGS },
+    Group { title: "Access", settings: access::SETTINGS },
     Group { title: "TLS", settings: tls::SETTINGS },
     Group { title: "Sealed sockets", settings: sealed::SETTINGS },
     Group { title: "Storage", settings: storage::SETTINGS },

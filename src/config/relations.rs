@@ -125,7 +125,7 @@ fn relations(settings: &Settings) -> Vec<Relation> {
     ]
 }
 
-/// Refuses a listener that other machines can reach, unless `open` allows it.
+/// Refuses a listener that other machines can reach, unless the settings say who may enter.
 ///
 /// # Errors
 /// One line that names the address and the option.
@@ -135,12 +135,12 @@ pub fn exposed(parsed: &Parsed) -> Result<(), ConfigError> {
     let plain = parsed.settings.tls.plain_listen.iter().map(|address| ("plain_listen", address));
     let reachable = listen.chain(plain).find(|(_, address)| !address.is_loopback());
     match reachable {
-        Some((field, address)) if !listening.open => {
+        Some((field, address)) if !parsed.settings.says_who_enters() => {
             let listen = all().find(|setting| setting.field == field);
             let origin = listen.map_or_else(String::new, |setting| parsed.origin(setting));
             Err(ConfigError::new(&format!(
-                "{origin}: everyone who can reach {address} could read and write every room; add --open \
-                 (RACERD_OPEN=true, open = true) if that is meant, or listen on 127.0.0.1"
+                "{origin}: everyone who can reach {address} could read and write every room; say who may enter with \
+                 --access-file, add --open (RACERD_OPEN=true, open = true) if everyone is meant, or listen on 127.0.0.1"
             )))
         }
         _ => Ok(()),

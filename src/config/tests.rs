@@ -92,10 +92,11 @@ fn a_size_beyond_every_address_is_refused() {
 
 #[test]
 fn defaults_are_the_designs() {
-    let Settings { listening, tls, sealed, storage, limits, time, log, sandbox } = Settings::default();
+    let Settings { listening, access, tls, sealed, storage, limits, time, log, sandbox } = Settings::default();
     assert_eq!(listening.listen, ["127.0.0.1:7077".parse().unwrap()]);
     assert!(sealed.sealed_key.is_empty() && !sealed.require_sealed);
     assert!(!listening.open && listening.host.is_empty() && listening.allow_origin.is_empty());
+    assert_eq!((access.guests, access.access_file, access.auth_wait), (Guests::Auto, None, 10_000));
     assert!(!tls.is_on() && tls.plain_listen.is_empty());
     assert_eq!((storage.data.as_path(), storage.durability), (Path::new("racerd.db"), Durability::Full));
     assert_eq!((storage.parked_max, storage.park_for), (100_000, 7 * 86_400_000));

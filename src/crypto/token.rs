@@ -1,4 +1,4 @@
-//! Session tokens: the identity of a session, sealed with XChaCha20-Poly1305 under a key of the database. The server
+//! Session tokens: the claim of a session, sealed with XChaCha20-Poly1305 under a key of the database. The server
 //! stores nothing for a token, so connecting writes nothing and no session is lost in a crash; clients can neither read
 //! nor alter a token.
 
@@ -6,12 +6,14 @@ use chacha20poly1305::aead::{Aead, AeadInOut, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::types::{Identity, MemberId, Name, SessionId};
+use crate::types::{Digest, MemberId, Name, SessionClaim, SessionId};
 
 /// The content of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    pub identity: Identity,
+    pub claim: SessionClaim,
+    /// The digest of the person to whom the session is bound, if it is not a guest's.
+    pub sub: Option<Digest>,
     /// Time of issue, in the server's own running seconds.
     pub issued: u64,
 }
@@ -22,11 +24,18 @@ const NONCE: usize = 24;
 const TAG: usize = 16;
 /// session, member, generation, issued.
 const FIXED: usize = 16 + 8 + 4 + 8;
+/// The digest of the sub, in tokens that are bound to one.
+const SUB: usize = 16;
 /// Longest text that is examined: a name has 32 characters of at most 4 bytes.
-const LONGEST: usize = (NONCE + FIXED + Name::MAX * 4 + TAG).div_ceil(3) * 4;
-/// Binds a token to its use and format, and states the kind of its session.
-const OPEN: &[u8] = b"racerd session token 1";
-const PRIVATE: &[u8] = b"racerd session token 1 private";
+const LONGEST: usize = (NONCE + SUB + FIXED + Name::MAX * 4 + TAG).div_ceil(3) * 4;
+/// The kinds of sessions: whether one is private, whether it is bound to a person, and what binds its token to its use
+/// and format.
+const KINDS: [(bool, bool, &[u8]); 4] = [
+    (false, false, b"racerd session token 1"),
+    (true, false, b"racerd session token 1 private"),
+    (false, true, b"racerd session token 1 bound"),
+    (true, true, b"racerd session token 1 bound private"),
+];
 
 /// Draws the nonces of tokens: random bytes, fresh from the system for each; `None` if it has none. Numbers that are
 /// drawn ahead, or counted, would come twice where a virtual machine is started twice from one snapshot.
@@ -45,18 +54,23 @@ impl TokenSealer {
 
     /// Seals a token and returns its text: letters, digits, `-` and `_`; `None` if there is no nonce.
     pub fn seal(&mut self, token: &Token) -> Option<String> {
-        let Token { identity, issued } = token;
+        let Token { claim, sub, issued } = token;
         let nonce = (self.nonces)()?;
-        let mut bytes = Vec::with_capacity(NONCE + FIXED + identity.name.as_str().len() + TAG);
+        let mut bytes = Vec::with_capacity(NONCE + SUB + FIXED + claim.name.as_str().len() + TAG);
         bytes.extend_from_slice(&nonce);
-        bytes.extend_from_slice(&identity.session.0);
-        bytes.extend_from_slice(&identity.member.as_u64().to_be_bytes());
-        bytes.extend_from_slice(&identity.generation.to_be_bytes());
+        bytes.extend(sub.iter().flat_map(|sub| sub.0));
+        bytes.extend_from_slice(&claim.session.0);
+        bytes.extend_from_slice(&claim.member.as_u64().to_be_bytes());
+        bytes.extend_from_slice(&claim.generation.to_be_bytes());
         bytes.extend_from_slice(&issued.to_be_bytes());
-        bytes.extend_from_slice(identity.name.as_str().as_bytes());
+        bytes.extend_from_slice(claim.name.as_str().as_bytes());
         let tag = self
             .cipher
-            .encrypt_inout_detached(&XNonce::from(nonce), context(identity.private), (&mut bytes[NONCE..]).into())
+            .encrypt_inout_detached(
+                &XNonce::from(nonce),
+                context(claim.private, sub.is_some()),
+                (&mut bytes[NONCE..]).into(),
+            )
             .ok()?;
         bytes.extend_from_slice(&tag);
         Some(BASE64URL_NOPAD.encode(&bytes))
@@ -69,28 +83,34 @@ impl TokenSealer {
         }
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE>()?;
-        let decrypt = |private| {
-            let payload = Payload { msg: sealed, aad: context(private) };
-            self.cipher.decrypt(&XNonce::from(*nonce), payload).ok().map(|plain| (plain, private))
+        let decrypt = |(private, bound, context)| {
+            let payload = Payload { msg: sealed, aad: context };
+            self.cipher.decrypt(&XNonce::from(*nonce), payload).ok().map(|plain| (plain, private, bound))
         };
-        let (plain, private) = decrypt(false).or_else(|| decrypt(true))?;
-        let (session, rest) = plain.split_first_chunk::<16>()?;
+        let (plain, private, bound) = KINDS.into_iter().find_map(decrypt)?;
+        let (sub, rest) = match bound {
+            true => plain.split_first_chunk::<SUB>().map(|(sub, rest)| (Some(Digest(*sub)), rest))?,
+            false => (None, plain.as_slice()),
+        };
+        let (session, rest) = rest.split_first_chunk::<16>()?;
         let (member, rest) = rest.split_first_chunk::<8>()?;
         let (generation, rest) = rest.split_first_chunk::<4>()?;
         let (issued, name) = rest.split_first_chunk::<8>()?;
-        let identity = Identity {
+        let claim = SessionClaim {
             session: SessionId(*session),
             member: MemberId::from_random(u64::from_be_bytes(*member)),
             generation: u32::from_be_bytes(*generation),
             name: Name::kept(std::str::from_utf8(name).ok()?)?,
             private,
         };
-        Some(Token { identity, issued: u64::from_be_bytes(*issued) })
+        Some(Token { claim, sub, issued: u64::from_be_bytes(*issued) })
     }
 }
 
-fn context(private: bool) -> &'static [u8] {
-    if private { PRIVATE } else { OPEN }
+fn context(private: bool, bound: bool) -> &'static [u8] {
+    let kind = KINDS.iter().find(|(is_private, is_bound, _)| (*is_private, *is_bound) == (private, bound));
+    // proof: the table has all four.
+    kind.expect("two kinds of two").2
 }
 
 #[cfg(test)]
@@ -98,14 +118,14 @@ mod tests {
     use super::*;
 
     fn token(name: &str) -> Token {
-        let identity = Identity {
+        let claim = SessionClaim {
             session: SessionId([7; 16]),
             member: MemberId::from_random(0x7c2e),
             name: Name::parse(name).unwrap(),
             generation: 3,
             private: name.len() == 3,
         };
-        Token { identity, issued: 86_400 }
+        Token { claim, sub: None, issued: 86_400 }
     }
 
     fn sealer_of(key: u8) -> TokenSealer {
@@ -125,6 +145,16 @@ mod tests {
         let text = "AgICAgICAgICAgICAgICAgAAAAAAAAAAIWCJDeYpKJLK4NZMiJwInTumUxxyIyPnBjRyPNJb5Cwvkpdn\
                     Lq41ObMVlIXgaxLt0oRj_1LSrQ";
         assert_eq!(sealer_of(1).open(text), Some(token("bob")));
+    }
+
+    #[test]
+    fn a_token_is_bound_to_whose_session_it_is() {
+        let mut sealer = sealer_of(1);
+        for name in ["bob", "alice"] {
+            let bound = Token { sub: Some(Digest([5; 16])), ..token(name) };
+            let text = sealer.seal(&bound).unwrap();
+            assert_eq!(sealer.open(&text), Some(bound), "{name}");
+        }
     }
 
     #[test]

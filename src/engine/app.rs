@@ -14,7 +14,7 @@ pub trait App {
     type Limits;
 
     /// Applies new limits, also to open connections.
-    fn set_limits(&mut self, limits: Self::Limits);
+    fn set_limits(&mut self, net: &mut Connections, limits: Self::Limits);
 
     /// Sets the names of the machine and of the loaded certificates. The settings may add others.
     fn known_by(&mut self, _names: &[String]) {}

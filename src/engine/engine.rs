@@ -163,7 +163,7 @@ impl<A: App> Engine<A> {
     /// Applies new limits, also to open connections. A shutdown in progress keeps the drain timeout with which it
     /// began.
     pub fn set_limits(&mut self, limits: Limits<A::Limits>) {
-        self.app.set_limits(limits.app);
+        self.app.set_limits(&mut self.net, limits.app);
         self.drain_timeout = limits.drain_timeout;
         self.net.set_budget(limits.memory);
         self.net.set_limits(limits.connections, limits.admission);

@@ -170,6 +170,10 @@ fn write(request: &Request, key: Option<&str>, spelling: Spelling) -> String {
             fields.push(("cursors", format!("{{{}}}", cursors.collect::<Vec<_>>().join(","))));
             "resume"
         }
+        Command::Auth { token } => {
+            fields.push(("token", text(&String::from_utf8_lossy(token.as_bytes()))));
+            "auth"
+        }
         Command::Ping => "ping",
         Command::End => "end",
     };

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
+use crate::access::Doors;
 use crate::config::{Change, ConfigError, File, Parsed, Settings, all, exposed, file_name, parse};
 use crate::http::authority::Host;
 use crate::limits;
@@ -61,7 +62,11 @@ fn check_settings(parsed: &Parsed) {
         let line = error.to_string();
         assert!(!line.contains(char::is_control), "not one line: {line:?}");
     }
-    assert!(limits::engine(settings).is_ok(), "an origin for one reader only: {:?}", settings.listening.allow_origin);
+    assert!(
+        limits::engine(settings, Doors::open()).is_ok(),
+        "an origin for one reader only: {:?}",
+        settings.listening.allow_origin
+    );
     for host in settings.listening.host.iter().filter(|host| *host != "*") {
         let read = Host::parse(host);
         assert_eq!(read.map(|read| read.to_string()).as_ref(), Some(host), "a host that no request can name");

@@ -1,6 +1,7 @@
 //! The limits of the engine in a simulated world.
 
-use crate::api::Access;
+use crate::access::Doors;
+use crate::api::HostRules;
 use crate::chat::{self, Chat, ChatLimits, RoomRates, Secrets};
 use crate::conn::{ConnLimits, Rate};
 use crate::engine::{self, Admission, Budget, Connections, Engine};
@@ -81,7 +82,8 @@ impl Sizes {
 
     /// Returns the limits for these sizes.
     pub fn limits(self) -> engine::Limits<chat::Limits> {
-        let app = chat::Limits { hub: self.hub(), chat: self.chat(), access: Access::default() };
+        let app =
+            chat::Limits { hub: self.hub(), chat: self.chat(), hosts: HostRules::default(), doors: Doors::open() };
         engine::Limits {
             connections: self.connections(),
             admission: self.admission(),
@@ -120,6 +122,7 @@ impl Sizes {
             durability: Durability::Memory,
         };
         ChatLimits {
+            auth_wait: 10_000,
             append_bytes: self.append_bytes,
             body_depth: 8,
             encrypted_rooms: Default::default(),

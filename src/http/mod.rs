@@ -8,6 +8,7 @@
 //! smuggled where two readers of one request disagree about it (RFC 9112 §11.2).
 
 pub mod authority;
+pub mod authorization;
 pub mod event_stream;
 pub mod forwarded;
 pub mod framing;

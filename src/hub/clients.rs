@@ -3,6 +3,7 @@
 
 use core::ops::Range;
 
+use crate::access::Denied;
 use crate::store::Page;
 use crate::types::{Author, Body, ConnId, Epoch, MemberId, Message, Name, RoomId, Seq, WallMillis, size};
 
@@ -133,6 +134,8 @@ pub enum Notice<'a> {
     Left {
         id: Option<u64>,
         room: &'a RoomId,
+        /// Why the room was left, if its client did not ask to leave.
+        removed: Option<Removed>,
     },
     Ack {
         id: Option<u64>,
@@ -166,9 +169,18 @@ pub enum Notice<'a> {
     },
 }
 
+/// Why a member was taken out of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It may no longer read the room.
+    Forbidden,
+}
+
 /// Why the hub refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HubError {
+    /// The session's client may not do this in the room.
+    Denied(Denied),
     AlreadyJoined,
     NotJoined,
     /// The session is in `limit` rooms already.

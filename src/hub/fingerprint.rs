@@ -83,6 +83,7 @@ fn hash_session(session: &Session, now: Millis, to: &mut impl Hasher) {
         id,
         member,
         name,
+        who,
         client,
         generation,
         token_issued,
@@ -94,6 +95,7 @@ fn hash_session(session: &Session, now: Millis, to: &mut impl Hasher) {
         absence,
     } = session;
     (id, member, name, client, generation, token_issued, private, was_in_room, follows, rooms).hash(to);
+    who.identity().map(|identity| identity.sub.as_str()).hash(to);
     if let Some(absence) = absence {
         let Absence { away_at, until } = **absence;
         (away_at.map(|at| at.since(now)), until.since(now)).hash(to);

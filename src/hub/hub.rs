@@ -10,12 +10,13 @@ use super::log::Incarnation;
 use super::member::{Joining, Member, State, Wait};
 use super::reads::Reads;
 use super::removal::Removal;
-use super::requests::{Presence, Said, Start};
+use super::requests::{Entry, Said};
 use super::room::Room;
 use super::session::{Absences, Became, Membership, SESSION_BYTES, Session, Sessions};
 use super::tail::Tails;
 use super::turns::Turns;
-use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, Standing, StoreRequest, Ticket};
+use crate::access::Operation;
+use crate::store::{Append, NO_ID, Parked, Purpose, Read, Span, Standing, StoreRequest, Ticket};
 use crate::types::{Body, Epoch, Era, Millis, RoomId, Seq, SessionId, SessionSlot};
 
 /// Bytes of a room besides its members and messages.
@@ -275,21 +276,21 @@ impl Hub {
     /// nothing has to be read, otherwise with the store's answer.
     ///
     /// # Errors
-    /// [`HubError::AlreadyJoined`], [`HubError::TooManyRooms`].
+    /// [`HubError::AlreadyJoined`], [`HubError::TooManyRooms`], [`HubError::Denied`].
     pub fn handle_join(
         &mut self,
         slot: SessionSlot,
         id: Option<u64>,
-        room_id: RoomId,
-        start: Start,
-        presence: Presence,
+        entry: Entry,
         clients: &mut impl Clients,
     ) -> Result<(), HubError> {
+        let Entry { room: room_id, start, presence, right } = entry;
         let limit = self.limits.rooms_per_session;
         let Some(session) = self.sessions.get_mut(slot) else { return Err(HubError::NotJoined) };
         if session.membership(&room_id).is_some() {
             return Err(HubError::AlreadyJoined);
         }
+        Operation::Join.check(&session.who, right).map_err(HubError::Denied)?;
         if session.rooms.len() >= limit {
             return Err(HubError::TooManyRooms { limit });
         }
@@ -314,7 +315,7 @@ impl Hub {
             self.became.push(Became { session: session.id, standing, client: session.client });
         }
         session.rooms.reserve_exact(1);
-        session.rooms.push(Membership { room: room_id.clone(), seat: seat as u32 });
+        session.rooms.push(Membership { room: room_id.clone(), seat: seat as u32, right });
         if session.follows {
             room.headcount.followers += 1;
         } else {
@@ -342,7 +343,7 @@ impl Hub {
             // Every request gets an answer, even a join that was never completed.
             clients.tell(client, Notice::Refused { id: Some(*join), error: HubError::NotJoined });
         }
-        clients.tell(client, Notice::Left { id, room });
+        clients.tell(client, Notice::Left { id, room, removed: None });
         Ok(())
     }
 
@@ -350,7 +351,7 @@ impl Hub {
     /// held back. Every accepted send reaches the store and is answered.
     ///
     /// # Errors
-    /// [`HubError::NotJoined`].
+    /// [`HubError::NotJoined`], [`HubError::Denied`].
     pub fn handle_send(
         &mut self,
         slot: SessionSlot,
@@ -360,13 +361,15 @@ impl Hub {
     ) -> Result<(), HubError> {
         let Said { key, body, sealed, at, payer, making, needs } = said;
         let session = self.sessions.get(slot).ok_or(HubError::NotJoined)?;
-        let seat = session.seat(&room).ok_or(HubError::NotJoined)?;
+        let Membership { seat, right, .. } = session.membership_in(&room).ok_or(HubError::NotJoined)?;
+        Operation::Send.check(&session.who, *right).map_err(HubError::Denied)?;
+        let seat = *seat as usize;
         let ticket = Ticket::new(session.client, Purpose::Send, id.unwrap_or(NO_ID));
         let append = Append {
             ticket: ticket.paid_by(payer).making(making).needing(needs),
             room,
             author: session.author(),
-            key: key.map(|key| ScopedKey { scope: Scope::Session(session.id), key }),
+            key: key.map(|key| session.scoped(key)),
             body,
             sealed,
             // Decided when it goes.
@@ -389,10 +392,11 @@ impl Hub {
     /// Relays a signal to the other members; it is not stored.
     ///
     /// # Errors
-    /// [`HubError::NotJoined`].
+    /// [`HubError::NotJoined`], [`HubError::Denied`].
     pub fn handle_signal(&mut self, slot: SessionSlot, room: &RoomId, body: Body) -> Result<(), HubError> {
         let session = self.sessions.get(slot).ok_or(HubError::NotJoined)?;
-        session.membership(room).ok_or(HubError::NotJoined)?;
+        let right = session.membership_in(room).ok_or(HubError::NotJoined)?.right;
+        Operation::Signal.check(&session.who, right).map_err(HubError::Denied)?;
         let room = self.rooms.get_mut(room).ok_or(HubError::NotJoined)?;
         room.say(Live::Signal { from: session.author(), body }, &mut self.dirty);
         Ok(())

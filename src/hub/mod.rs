@@ -21,6 +21,7 @@ mod presence;
 mod reads;
 mod removal;
 mod requests;
+mod rights;
 mod room;
 mod run;
 mod session;
@@ -31,10 +32,11 @@ mod tests;
 mod turns;
 
 pub use clients::{
-    Broadcast, CaughtUp, Clients, Delivery, HubError, Live, Notice, PresenceEvent, PresenceKind, Present, Roster,
+    Broadcast, CaughtUp, Clients, Delivery, HubError, Live, Notice, PresenceEvent, PresenceKind, Present, Removed,
+    Roster,
 };
 pub use hub::{Hub, MEMBERSHIP_BYTES};
 pub use limits::HubLimits;
-pub use requests::{Cursor, Presence, Said, Start};
+pub use requests::{Cursor, Entry, Presence, Said, Start};
 pub use session::{Became, SESSION_BYTES, Session};
 pub use sessions::Resumed;

@@ -1,7 +1,7 @@
 //! The requests of clients to the hub.
 
 use crate::store::Making;
-use crate::types::{Body, Digest, IdempotencyKey, RoomId, Seq, WallMillis};
+use crate::types::{Body, Digest, IdempotencyKey, Right, RoomId, Seq, WallMillis};
 
 /// The position in a room's log at which a member begins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -12,6 +12,16 @@ pub enum Start {
     After { seq: Seq, epoch: Option<Box<str>> },
     /// With this many of the newest messages.
     Last(u32),
+}
+
+/// A wish to join a room.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub room: RoomId,
+    pub start: Start,
+    pub presence: Presence,
+    /// What the session may do in the room.
+    pub right: Option<Right>,
 }
 
 /// A message that a member sends to the store.

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use crate::store::Standing;
-use crate::types::{Author, ConnId, MemberId, Millis, Name, RoomId, SessionId, SessionSlot};
+use crate::access::Who;
+use crate::store::{Scope, ScopedKey, Standing};
+use crate::types::{Author, ConnId, IdempotencyKey, MemberId, Millis, Name, Right, RoomId, SessionId, SessionSlot};
 
-/// An identity and the rooms it is in. Outlives its connections.
+/// Somebody and the rooms they are in. Outlives its connections.
 #[derive(Clone)]
 pub struct Session {
     pub id: SessionId,
     pub member: MemberId,
     pub name: Name,
+    /// Who its client has shown to be.
+    pub who: Who,
     /// [`ConnId::NOBODY`] while it is detached.
     pub client: ConnId,
     /// The highest generation of its token that was presented.
@@ -49,6 +52,8 @@ pub(super) struct Membership {
     pub room: RoomId,
     /// The index of the member in the room's list.
     pub seat: u32,
+    /// What the session may do in the room: looked up when it joins, and when that may have changed.
+    pub right: Option<Right>,
 }
 
 /// A session without a client.
@@ -133,8 +138,20 @@ impl Session {
         self.rooms.iter().position(|m| m.room == *room)
     }
 
+    pub(super) fn membership_in(&self, room: &RoomId) -> Option<&Membership> {
+        self.rooms.iter().find(|m| m.room == *room)
+    }
+
     pub(super) fn seat(&self, room: &RoomId) -> Option<usize> {
-        self.rooms.iter().find(|m| m.room == *room).map(|m| m.seat as usize)
+        self.membership_in(room).map(|m| m.seat as usize)
+    }
+
+    /// Returns a key of its own in the scope to which it belongs: that of an identity's credential, else the session's.
+    pub(super) fn scoped(&self, key: IdempotencyKey) -> ScopedKey {
+        match &self.who {
+            Who::Known(identity) => ScopedKey { scope: Scope::Common, key: identity.scoped(key) },
+            Who::Guest => ScopedKey { scope: Scope::Session(self.id), key },
+        }
     }
 
     pub(super) fn author(&self) -> Author {

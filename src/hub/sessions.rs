@@ -3,12 +3,13 @@
 //! the hub.
 
 use super::answers::may_be_of;
-use super::clients::{Clients, HubError, PresenceEvent, PresenceKind};
+use super::clients::{Clients, HubError, PresenceEvent, PresenceKind, Removed};
 use super::member::{Joining, Member, State, Wait};
 use super::session::{Absence, Became, Membership, Session};
-use super::{Cursor, Hub, Presence, Start};
+use super::{Cursor, Entry, Hub, Presence, Start};
+use crate::access::{Operation, Who};
 use crate::store::{Barred, Parked, Standing, admit};
-use crate::types::{ConnId, Identity, Millis, Name, RoomId, Seq, SessionId, SessionSlot};
+use crate::types::{ConnId, Millis, Name, Right, RoomId, Seq, SessionClaim, SessionId, SessionSlot};
 
 /// Milliseconds after which a dropped member is shown as away. A shorter drop is not shown at all.
 pub const AWAY_AFTER: u64 = 2000;
@@ -37,12 +38,13 @@ impl Hub {
     // Feeding.
 
     /// Starts a session for a new client, in no room.
-    pub fn handle_session(&mut self, identity: Identity, client: ConnId) -> SessionSlot {
-        let Identity { session: id, member, name, generation, private } = identity;
+    pub fn handle_session(&mut self, claim: SessionClaim, client: ConnId) -> SessionSlot {
+        let SessionClaim { session: id, member, name, generation, private } = claim;
         let session = Session {
             id,
             member,
             name,
+            who: Who::Guest,
             client,
             generation,
             token_issued: 0,
@@ -70,8 +72,8 @@ impl Hub {
     }
 
     /// Starts a session for a client that only listens and keeps its own cursor, in no room.
-    pub fn handle_follower(&mut self, identity: Identity, client: ConnId) -> SessionSlot {
-        let slot = self.handle_session(identity, client);
+    pub fn handle_follower(&mut self, claim: SessionClaim, client: ConnId) -> SessionSlot {
+        let slot = self.handle_session(claim, client);
         if let Some(session) = self.sessions.get_mut(slot) {
             session.follows = true;
         }
@@ -121,9 +123,10 @@ impl Hub {
         }
     }
 
-    /// Attaches the session `identity` to the returning `client`, whose session `provisional` ends. `parked` is the
-    /// store's record of a session that is not here, if it has one, and `standing` what the store knows of it. Once the
-    /// client has been greeted, call [`Hub::handle_return`].
+    /// Attaches the session `claim` to the returning `client`, whose session `provisional` ends. `parked` is the
+    /// store's record of a session that is not here, if it has one, and `standing` what the store knows of it. The
+    /// client is who it has shown to be in its provisional session: whether that is whose session this is, the caller
+    /// has checked. Once the client has been greeted, call [`Hub::handle_return`].
     ///
     /// # Errors
     /// [`HubError::NotResumable`] where a later generation of the token was presented, or the provisional session
@@ -132,11 +135,11 @@ impl Hub {
         &mut self,
         provisional: SessionSlot,
         client: ConnId,
-        identity: Identity,
+        claim: SessionClaim,
         parked: Option<&Parked>,
         standing: Option<Standing>,
     ) -> Result<Resumed, HubError> {
-        let (id, generation) = (identity.session, identity.generation);
+        let (id, generation) = (claim.session, claim.generation);
         let known = match self.find_session(id).and_then(|slot| self.session(slot)) {
             Some(session) => Some(Standing::Presented(session.generation)),
             None => parked.map(|parked| Standing::Presented(parked.generation)).max(standing),
@@ -151,14 +154,21 @@ impl Hub {
             return Err(HubError::NotResumable);
         }
         let presented = Standing::Presented(generation);
+        let who =
+            self.sessions.get_mut(provisional).map(|session| std::mem::take(&mut session.who)).unwrap_or_default();
         let Some(slot) = self.find_session(id) else {
             self.end_session(provisional);
-            // It may have been named after this token was issued, and its client have missed the newer token.
-            let name = parked.map_or(identity.name, |parked| parked.name.clone());
-            let slot = self.handle_session(Identity { name, ..identity }, client);
+            let name = match (&who, parked) {
+                (Who::Known(identity), _) => identity.name.clone(),
+                // It may have been named after this token was issued, and its client have missed the newer token.
+                (Who::Guest, Some(parked)) => parked.name.clone(),
+                (Who::Guest, None) => claim.name,
+            };
+            let slot = self.handle_session(SessionClaim { name, ..claim }, client);
             let was_in_room = parked.is_some() || standing.is_some();
             if let Some(session) = self.sessions.get_mut(slot) {
                 session.was_in_room = was_in_room;
+                session.who = who;
             }
             if was_in_room && standing != Some(presented) {
                 self.became.push(Became { session: id, standing: presented, client });
@@ -173,6 +183,7 @@ impl Hub {
             self.became.push(Became { session: id, standing: presented, client });
         }
         session.generation = generation;
+        session.who = who;
         let before = std::mem::replace(&mut session.client, client);
         let was_shown_away = session.is_shown_away();
         if let Some(absence) = session.absence.take() {
@@ -187,13 +198,15 @@ impl Hub {
     }
 
     /// Seats a resumed session in its rooms again: in those that the client names, from the cursor that it claims; in
-    /// the others, from the last seq queued to it. Each gets a `joined`, as after a join. `id` is the request's.
+    /// the others, from the last seq queued to it. Each gets a `joined`, as after a join; in place of a room that it may
+    /// no longer read it gets a `left`. `id` is the request's, and `rights` says what it may do in a room.
     pub fn handle_return(
         &mut self,
         slot: SessionSlot,
         id: Option<u64>,
         cursors: Vec<Cursor>,
         parked: Option<Parked>,
+        rights: &dyn Fn(&RoomId) -> Option<Right>,
         clients: &mut impl Clients,
     ) {
         let Some(client) = self.session(slot).map(|s| s.client) else { return };
@@ -213,12 +226,19 @@ impl Hub {
             let is_of_room = may_be_of(&self.epoch, self.rooms.get(&room), &epoch);
             let known = if is_of_room { seq } else { Seq::ZERO };
             let start = Start::After { seq, epoch };
+            let right = rights(&room);
+            if self.session(slot).is_some_and(|session| Operation::Join.check(&session.who, right).is_err()) {
+                self.take_out(slot, &room, Removed::Forbidden, clients);
+                continue;
+            }
             if self.member(slot, &room).is_some() {
                 self.reseat(slot, &room, start, presence, clients);
+                self.set_right(slot, &room, right);
                 continue;
             }
             let presence = presence.unwrap_or(Presence::Full);
-            match self.handle_join(slot, None, room.clone(), start, presence, clients) {
+            let entry = Entry { room: room.clone(), start, presence, right };
+            match self.handle_join(slot, None, entry, clients) {
                 Ok(()) => self.keep_place(slot, &room, known),
                 Err(error) => refused = Some(error),
             }

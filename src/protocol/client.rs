@@ -70,9 +70,33 @@ pub enum Command {
         session: String,
         cursors: Vec<Cursor>,
     },
+    /// The client says who it is, by a token.
+    Auth {
+        token: Credentials,
+    },
     Ping,
     /// The client is done: its session ends.
     End,
+}
+
+/// A token as a client showed it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials(String);
+
+impl Credentials {
+    /// Longest token, in bytes.
+    pub const MAX: usize = 4096;
+
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    /// Shows nothing of it, even in debug output.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
 }
 
 /// The fields of all commands, as raw text.
@@ -90,6 +114,7 @@ struct Fields<'a> {
     epoch: Option<&'a RawValue>,
     presence: Option<&'a RawValue>,
     session: Option<&'a RawValue>,
+    token: Option<&'a RawValue>,
     name: Option<&'a RawValue>,
     cursors: Option<&'a RawValue>,
     doubled: Option<&'static str>,
@@ -127,6 +152,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "epoch" => ("epoch", &mut fields.epoch),
                 "presence" => ("presence", &mut fields.presence),
                 "session" => ("session", &mut fields.session),
+                "token" => ("token", &mut fields.token),
                 "name" => ("name", &mut fields.name),
                 "cursors" => ("cursors", &mut fields.cursors),
                 _ => {
@@ -231,6 +257,7 @@ impl Fields<'_> {
             }
             "members" => Command::Members { room: room()? },
             "resume" => Command::Resume { session: self.session(id)?, cursors: self.cursors(id)? },
+            "auth" => Command::Auth { token: self.token(id)? },
             "ping" => Command::Ping,
             "end" => Command::End,
             _ => {
@@ -274,6 +301,15 @@ impl Fields<'_> {
     fn session(&self, id: Option<u64>) -> Result<String, Refusal> {
         let raw = self.session.ok_or_else(|| Refusal::field(id, "session", "'session' is missing"))?;
         string(id, "session", raw).map(Cow::into_owned)
+    }
+
+    fn token(&self, id: Option<u64>) -> Result<Credentials, Refusal> {
+        let raw = self.token.ok_or_else(|| Refusal::field(id, "token", "'token' is missing"))?;
+        let token = string(id, "token", raw)?;
+        match token.len() {
+            1..=Credentials::MAX => Ok(Credentials(token.into_owned())),
+            _ => Err(Refusal::field(id, "token", format!("'token' has 1 to {} bytes", Credentials::MAX))),
+        }
     }
 
     fn cursors(&self, id: Option<u64>) -> Result<Vec<Cursor>, Refusal> {

@@ -21,6 +21,10 @@ pub enum ErrorCode {
     NotEncrypted,
     /// This server keeps no session to resume.
     NotResumable,
+    /// Whoever asks has not shown who they are, or nobody is known by what was shown.
+    Unauthorized,
+    /// Whoever asks is known, and may not do this.
+    Forbidden,
 }
 
 impl ErrorCode {
@@ -37,6 +41,8 @@ impl ErrorCode {
             ErrorCode::KeyReused => "key_reused",
             ErrorCode::NotEncrypted => "not_encrypted",
             ErrorCode::NotResumable => "not_resumable",
+            ErrorCode::Unauthorized => "unauthorized",
+            ErrorCode::Forbidden => "forbidden",
         }
     }
 

@@ -4,14 +4,22 @@
 use std::borrow::Cow;
 
 use super::errors::{ErrorCode, Refusal};
+use crate::access::Denied;
 use crate::hub::HubError;
 use crate::store::Why;
+use crate::types::Right;
 
 /// The refusal of a request over the rate limit.
 pub const TOO_FAST: &str = "too many requests in a short time";
 
 /// The refusal of a token that no server has issued on this database.
 pub const UNKNOWN_TOKEN: &str = "unknown session token; join again";
+
+/// The refusal of credentials by which nobody is known.
+pub const UNKNOWN_PERSON: &str = "nobody is known by this token";
+
+/// The refusal of a request before its client has said who it is.
+pub const AUTH_FIRST: &str = "say first who this is: 'auth', with a token";
 
 /// The operation in which the store failed, with the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +42,7 @@ impl Reason {
     /// Returns the reason why the hub refuses; `outage` gives the operation and the cause if the store is unavailable.
     pub fn of(error: HubError, outage: StoreFault) -> Reason {
         let (code, text): (ErrorCode, Cow<'static, str>) = match error {
+            HubError::Denied(denied) => (code_of(denied), denial(denied)),
             HubError::AlreadyJoined => (ErrorCode::AlreadyJoined, "this session is in that room already".into()),
             HubError::NotJoined => (ErrorCode::NotJoined, "join the room first".into()),
             HubError::TooManyRooms { limit } => {
@@ -98,6 +107,26 @@ impl Reason {
     pub fn refusal(self, id: Option<u64>) -> Refusal {
         let Reason { code, field, text, retry_after_ms } = self;
         Refusal { id, code, field, message: text, retry_after_ms }
+    }
+}
+
+fn code_of(denied: Denied) -> ErrorCode {
+    match denied {
+        Denied::Unauthorized(_) => ErrorCode::Unauthorized,
+        Denied::Forbidden(_) => ErrorCode::Forbidden,
+    }
+}
+
+/// Says what whoever asks may not do, and which right that needs.
+pub fn denial(denied: Denied) -> Cow<'static, str> {
+    let doing = |right| match right {
+        Right::Read => "read this room",
+        Right::Send => "write in this room",
+        Right::Moderate => "moderate this room",
+    };
+    match denied {
+        Denied::Unauthorized(right) => format!("guests may not {}; say who you are, with a token", doing(right)).into(),
+        Denied::Forbidden(right) => format!("you may not {}: that needs the right '{right}'", doing(right)).into(),
     }
 }
 

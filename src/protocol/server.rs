@@ -1,7 +1,7 @@
 //! Server messages: the hub's values as JSON, appended to a buffer. Framing is the caller's.
 
 use super::errors::Refusal;
-use crate::hub::{Live, PresenceEvent, PresenceKind, Roster};
+use crate::hub::{Live, PresenceEvent, PresenceKind, Removed, Roster};
 use crate::json::Object;
 use crate::types::{Author, Durability, Epoch, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
@@ -61,12 +61,15 @@ pub struct Welcome<'a> {
     pub session: &'a str,
     pub member: MemberId,
     pub name: &'a Name,
+    /// The name by which the server knows it, if it does; its characters need no escaping.
+    pub sub: Option<&'a str>,
     /// Milliseconds.
     pub resume_within: u64,
 }
 
 pub fn welcome(out: &mut Vec<u8>, id: Option<u64>, welcome: &Welcome<'_>, limits: &Limits) {
     identity(answer(out, "welcome", id).plain("session", welcome.session), welcome.member, welcome.name)
+        .optional(welcome.sub, |object, sub| object.plain("sub", sub))
         .number("resume_within", welcome.resume_within.div_ceil(1000))
         .value("limits", |out| limits.write(out))
         .end();
@@ -135,8 +138,17 @@ pub fn stored<'a>(object: Object<'a>, seq: Seq, at: WallMillis, duplicate: bool)
     object.number("seq", seq.0).number("at", at.0).mark("duplicate", duplicate)
 }
 
-pub fn left(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId) {
-    room_answer(out, "left", id, room).end();
+pub fn left(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, removed: Option<Removed>) {
+    room_answer(out, "left", id, room)
+        .optional(removed, |object, removed| object.plain("reason", reason(removed)))
+        .end();
+}
+
+/// Returns the word for why a member was taken out of its room.
+pub fn reason(removed: Removed) -> &'static str {
+    match removed {
+        Removed::Forbidden => "forbidden",
+    }
 }
 
 /// Adds the messages of a page of history, on a socket or over HTTP.
@@ -312,7 +324,8 @@ mod tests {
         assert_eq!(json(|out| bye(out, "shutdown", None, Some(730)))["reconnect_after_ms"], 730);
         assert_eq!(json(|out| gap(out, &room(), Seq(41), Seq(101)))["from"], 101);
         assert_eq!(json(|out| lagging(out, &room(), 1200))["behind"], 1200);
-        assert_eq!(json(|out| left(out, Some(2), &room()))["id"], 2);
+        assert_eq!(json(|out| left(out, Some(2), &room(), None))["id"], 2);
+        assert_eq!(json(|out| left(out, None, &room(), Some(Removed::Forbidden)))["reason"], "forbidden");
         let limits = Limits {
             max_message_size: 1,
             in_flight: 2,
@@ -323,9 +336,10 @@ mod tests {
             durability: Durability::Full,
         };
         let greeted = name("bob");
-        let greeting = Welcome { session: "t0-k_n", member, name: &greeted, resume_within: 30_000 };
+        let greeting =
+            Welcome { session: "t0-k_n", member, name: &greeted, sub: Some("file:bob"), resume_within: 30_000 };
         let value = json(|out| welcome(out, Some(6), &greeting, &limits));
-        assert_eq!(value["limits"]["durability"], "full");
+        assert_eq!((&value["limits"]["durability"], &value["sub"]), (&"full".into(), &"file:bob".into()));
         assert_eq!(
             (&value["id"], &value["session"], &value["resume_within"]),
             (&6.into(), &"t0-k_n".into(), &30.into())

@@ -90,7 +90,7 @@ impl Listeners {
     /// The listener that cannot be used, why, and what to do; and the cause.
     pub fn given(
         given: Vec<net::TcpListener>,
-        open: bool,
+        says_who_enters: bool,
         plain: &[Place],
         max_connections: usize,
         registry: &Registry,
@@ -101,12 +101,13 @@ impl Listeners {
             let failed =
                 |what: String, error: io::Error| Unusable::with(Cause::System, format!("{what}: {error}"), error);
             let address = address.map_err(|error| failed("a given listener has no address".to_string(), error))?;
-            if !open && !is_loopback(address) {
+            if !says_who_enters && !is_loopback(address) {
                 return Err(Unusable::new(
                     Cause::Settings,
                     format!(
-                        "the given listener {address}: everyone who can reach it could read and write every room; add \
-                     --open (RACERD_OPEN=true) if that is meant, or give one on 127.0.0.1"
+                        "the given listener {address}: everyone who can reach it could read and write every room; say \
+                         who may enter with --access-file, add --open (RACERD_OPEN=true) if everyone is meant, or give \
+                         one on 127.0.0.1"
                     ),
                 ));
             }

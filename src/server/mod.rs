@@ -3,6 +3,7 @@
 //! [`Turn::run`](crate::engine::Turn::run).
 
 mod accept;
+mod access_file;
 mod activation;
 mod backend;
 mod bind;

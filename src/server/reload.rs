@@ -58,7 +58,7 @@ impl<L> Reload<L> {
     /// for the file.
     pub fn run<A: App<Limits = L>>(&mut self, parts: &mut Parts<'_, A>) {
         let read = match (self.read)() {
-            Ok(parsed) if parsed.file.is_none() => {
+            Ok(parsed) if parsed.file.is_none() && parsed.settings.access.access_file.is_none() => {
                 let level = match parts.tls {
                     // SIGHUP has read them again, which is all that was asked for.
                     Some(_) => LogLevel::Info,
@@ -77,7 +77,12 @@ impl<L> Reload<L> {
         // All steps that can fail come before the first change.
         let limits = match (self.limits)(&change.settings) {
             Ok(limits) => limits,
-            Err(reason) => return parts.log.error("the settings stay as they were", &[("reason", &reason)]),
+            Err(reason) => {
+                let file = self.running.access.access_file.as_deref();
+                let refusal = file.and_then(|file| self.admitted.refusal(file, Use::Read, &reason));
+                let reason: &dyn Display = refusal.as_ref().map_or(&reason, |refusal| refusal);
+                return parts.log.error("the settings stay as they were", &[("reason", reason)]);
+            }
         };
         parts.apply(&change.settings, limits, raise_open_files());
         self.running = change.settings;
@@ -87,9 +92,13 @@ impl<L> Reload<L> {
         for Changed { field, old, new } in &change.waiting {
             parts.log.warn("setting needs a restart", &[("name", field), ("running", old), ("read", new)]);
         }
+        if let Some(file) = &self.running.access.access_file {
+            parts.log.info("who is known read again", &[("file", &file.display())]);
+        }
         let (taken, waiting) = (change.taken.len(), change.waiting.len());
-        let file = read.file.as_deref().unwrap_or_default();
-        parts.log.info("settings read again", &[("file", &file), ("changed", &taken), ("need_restart", &waiting)]);
+        if let Some(file) = read.file {
+            parts.log.info("settings read again", &[("file", &file), ("changed", &taken), ("need_restart", &waiting)]);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mio::{Poll, Waker};
 
 use super::accept::Listeners;
+use super::access_file;
 use super::bind::authority;
 use super::clock::Clock;
 use super::log::{self, Log};
@@ -20,6 +21,7 @@ use super::sandbox::{self, Admitted, Reach};
 use super::supervisor::{self, Supervisor};
 use super::tls::{Fingerprints, Tls};
 use super::{Early, Loop, ServeError, WAKER, backend};
+use crate::access::Doors;
 use crate::chat::{Chat, Secrets};
 use crate::config::{LogFormat, LogLevel, Parsed, SandboxMode, Settings};
 use crate::crypto::sealed::SealedKey;
@@ -29,7 +31,7 @@ use crate::limits;
 use crate::protocol::encrypted;
 use crate::sqlite::{self, StoreOptions};
 use crate::store::About;
-use crate::types::{Cause, Unusable};
+use crate::types::{Cause, Right, Unusable};
 
 /// Serves until a signal stops it: on the listeners that were passed in, or else on those of the settings. On SIGHUP,
 /// `read` gives the new settings. `signals` handles signals until the loop does. Must be called while the process has
@@ -45,7 +47,9 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
 
     let sealed_keys = sealed_keys(&settings)?;
     let machine = Machine::look();
-    let limits_of = move |settings: &Settings| memory::within(limits::engine(settings)?, settings, machine);
+    let limits_of = move |settings: &Settings| {
+        memory::within(limits::engine(settings, access_file::doors(settings)?)?, settings, machine)
+    };
     let limits = limits_of(&settings).map_err(Unusable::from)?;
     let system =
         |what: &'static str| move |error: io::Error| Unusable::with(Cause::System, format!("{what}: {error}"), error);
@@ -57,7 +61,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     let plain = settings.tls.plain_listen.as_slice();
     let listeners = match given.is_empty() {
         true => Listeners::bind(&settings.listening.listen, plain, max_connections, poll.registry()),
-        false => Listeners::given(given, settings.listening.open, plain, max_connections, poll.registry()),
+        false => Listeners::given(given, settings.says_who_enters(), plain, max_connections, poll.registry()),
     };
     let listeners = listeners?;
     let listeners = listeners.wanting(settings.limits.max_connections);
@@ -90,6 +94,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
         seed: u64::from_ne_bytes(random()?),
         running: store.running_seconds(),
     };
+    let guests = Guests::of(&limits.app.doors);
     let mut chat = Chat::new(limits.app, store.epoch().clone(), secrets);
     chat.note(About::Damaged, store.note().map(str::to_owned));
     chat.sealed_only = settings.sealed.require_sealed;
@@ -108,7 +113,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     signals.over();
     // Announced only once signals are watched: a reader of the line may send one at once.
     let fingerprints = server.tls.as_ref().map(Tls::own_fingerprints);
-    announce(&settings, &places, fingerprints, max_connections, open_files, &server.log);
+    announce(&settings, &places, fingerprints, (max_connections, open_files), &guests, &server.log);
     if let Some(tls) = &mut server.tls {
         tls.log_at_start(server.clock.last(), &server.log);
     }
@@ -167,7 +172,7 @@ fn boot_id() -> String {
 /// # Errors
 /// The error with which the server would fail to start.
 pub fn check(settings: &Settings) -> Result<(), Unusable> {
-    memory::within(limits::engine(settings)?, settings, Machine::look())?;
+    memory::within(limits::engine(settings, access_file::doors(settings)?)?, settings, Machine::look())?;
     Tls::check(settings)?;
     key_file::data_key(settings)?;
     sealed_keys(settings).map(drop)
@@ -184,14 +189,52 @@ fn sealed_keys(settings: &Settings) -> Result<Vec<SealedKey>, Unusable> {
     Ok(keys)
 }
 
+/// Who may enter, for people to read.
+struct Guests {
+    right: Option<Right>,
+    /// How many are known.
+    people: usize,
+}
+
+impl Guests {
+    fn of(doors: &Doors) -> Guests {
+        Guests { right: doors.guests(), people: doors.people() }
+    }
+
+    /// Returns the word of the setting.
+    fn word(&self) -> &'static str {
+        match self.right {
+            None => "none",
+            Some(Right::Read) => "read",
+            Some(Right::Send | Right::Moderate) => "all",
+        }
+    }
+
+    /// Says what guests may do, and how many are none.
+    fn may(&self) -> String {
+        let may = match self.right {
+            None => "do nothing",
+            Some(Right::Read) => "read every room",
+            Some(Right::Send | Right::Moderate) => "read and write every room",
+        };
+        match self.people {
+            0 => may.to_owned(),
+            people => format!(
+                "{may}; {} known by a token",
+                if people == 1 { "one is".to_owned() } else { format!("{people} are") }
+            ),
+        }
+    }
+}
+
 /// Prints and logs that the server runs. `tls` is `Some` if listeners speak TLS, and then holds the fingerprints of
 /// racerd's own certificate, if it made one.
 fn announce(
     settings: &Settings,
     places: &[(String, bool)],
     tls: Option<Option<Fingerprints>>,
-    max_connections: usize,
-    open_files: Option<u64>,
+    (max_connections, open_files): (usize, Option<u64>),
+    guests: &Guests,
     log: &Log,
 ) {
     let mut text = String::new();
@@ -219,6 +262,13 @@ fn announce(
             }
         }
     }
+    match settings.log.log_format {
+        LogFormat::Text => text.push_str(&format!("guests may {}\n", guests.may())),
+        LogFormat::Json => {
+            let fields: [(&str, &dyn Display); 2] = [("guests", &guests.word()), ("people", &guests.people)];
+            text.push_str(&log::json_line(LogLevel::Info, "who may enter", &fields));
+        }
+    }
     // Serving goes on even if stdout is closed.
     let mut out = std::io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -230,8 +280,13 @@ fn announce(
             ("durability", &settings.storage.durability.as_str()),
             ("max_connections", &max_connections),
             ("open_files", files),
+            ("guests", &guests.word()),
+            ("people", &guests.people),
         ],
     );
+    if guests.right.is_none() && guests.people == 0 {
+        log.warn("nobody may enter: name people in --access-file, or let everybody in with --guests all", &[]);
+    }
     if settings.limits.max_connections as usize > max_connections {
         log.warn(
             "fewer connections than asked for: raise the limit of open files (ulimit -n, LimitNOFILE=)",

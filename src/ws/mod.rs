@@ -20,6 +20,8 @@ pub mod code {
     pub const OVERLOADED: u16 = 1013;
     pub const RESUMED_ELSEWHERE: u16 = 4001;
     pub const NO_PONG: u16 = 4002;
+    /// Nobody is known by what the client has shown, or it has shown nothing in time.
+    pub const UNAUTHORIZED: u16 = 4005;
     pub const TOO_SLOW: u16 = 4004;
 
     /// Returns whether a peer may send this code in a close frame (RFC 6455 §7.4.1, §7.4.2, and the IANA registry up to

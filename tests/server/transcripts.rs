@@ -75,7 +75,13 @@ struct Play {
 
 impl Play {
     fn begin(arguments: &str) -> Play {
-        let arguments: Vec<&str> = arguments.split_whitespace().filter(|word| *word != "fresh").collect();
+        let people = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/access.toml");
+        let arguments = arguments.split_whitespace().filter(|word| *word != "fresh");
+        let arguments = arguments.map(|word| if word == "access.toml" { people } else { word });
+        let mut arguments: Vec<&str> = arguments.collect();
+        if arguments.contains(&"--access-file") {
+            arguments.extend(["--guests", "none"]);
+        }
         let key = arguments.contains(&"--sealed-key").then(Key::new);
         let server = match &key {
             Some(key) => key.serve(&[]),

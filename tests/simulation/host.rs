@@ -4,7 +4,8 @@
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
 
-use racerd::api::Access;
+use racerd::access::Doors;
+use racerd::api::HostRules;
 use racerd::chat::{self, Chat, ChatLimits, Secrets};
 use racerd::conn::{Connection, Door, Ending};
 use racerd::engine::{self, Connections, Edge, Engine, Fact, Input, Part, Turn, Written};
@@ -73,7 +74,7 @@ impl Host {
         scene.ends.starts();
         let epoch = Epoch(store.disk.epoch.as_str().into());
         let chat = ChatLimits { encrypted_rooms: scene.mix.encryption.rooms(), ..limits.chat() };
-        let app = chat::Limits { hub: limits.hub(), chat, access: Access::default() };
+        let app = chat::Limits { hub: limits.hub(), chat, hosts: HostRules::default(), doors: Doors::open() };
         let mut chat = Chat::new(app, epoch, secrets);
         let mut random = Random::new(scene.random.next_u64());
         chat.seal(scene.key.clone(), None, move || Some(random.array()));
@@ -284,7 +285,7 @@ impl Edge for Running<'_> {
         scene.limits.change(scene.now, limits);
         scene.witness.reconfigures(&limits);
         let settings = limits.settings(&scene.mix.encryption);
-        let mut app = racerd::limits::chat(&settings).expect("settings that a server can use");
+        let mut app = racerd::limits::chat(&settings, Doors::open()).expect("settings that a server can use");
         // Settings allow no rate as low as these.
         app.chat.rooms = limits.making.rates();
         host.engine.set_limits(engine::Limits {

@@ -197,6 +197,7 @@ impl Limits {
 
     pub fn chat(&self) -> ChatLimits {
         ChatLimits {
+            auth_wait: 10_000,
             append_bytes: self.append_bytes,
             body_depth: 8,
             encrypted_rooms: Default::default(),

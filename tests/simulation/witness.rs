@@ -386,8 +386,8 @@ impl Witness {
     pub fn presents(&mut self, token: &str, (link, behind): (usize, u64), now: Micros) -> Presented {
         let token = self.open(token);
         if let Some(token) = &token {
-            let sent = Sent { generation: token.identity.generation, link, behind };
-            self.sent.entry(token.identity.session).or_default().push(sent);
+            let sent = Sent { generation: token.claim.generation, link, behind };
+            self.sent.entry(token.claim.session).or_default().push(sent);
         }
         Presented { token, at: now, running: self.running }
     }
@@ -406,19 +406,19 @@ impl Witness {
         ends: &Ends,
     ) -> Result<(), String> {
         let Some(token) = &presented.token else { return Ok(()) };
-        let Token { identity, issued } = token;
-        let generation = identity.generation;
-        if ends.bars(identity.session, generation) {
+        let Token { claim, issued, .. } = token;
+        let generation = claim.generation;
+        if ends.bars(claim.session, generation) {
             return Ok(());
         }
         let age = self.running.saturating_sub(*issued);
-        let kept = self.kept(presented, identity.session);
+        let kept = self.kept(presented, claim.session);
         let is_over = age > park_for && kept == Some(Kept::Nothing);
         // A later token has reached this server, or an earlier server that left a record of it.
         let has_come = |sent: &&Sent| sent.generation > generation && links.get(sent.link).read > sent.behind;
-        let later = self.sent.get(&identity.session).and_then(|list| list.iter().find(has_come));
+        let later = self.sent.get(&claim.session).and_then(|list| list.iter().find(has_come));
         let is_outdated = later.is_some() || matches!(kept, Some(Kept::Row(row)) if row > generation);
-        if is_outdated || (identity.private && !is_private) || is_over {
+        if is_outdated || (claim.private && !is_private) || is_over {
             return Ok(());
         }
         Err(format!("a token of generation {generation} was refused; no later one has come, and it is {age} s old"))
@@ -427,10 +427,10 @@ impl Witness {
     /// Judges the acceptance of a token.
     pub fn may_accept(&mut self, presented: &Presented, is_private: bool, park_for: u64) -> Result<(), String> {
         let Some(token) = &presented.token else { return Err("a token of another log was taken".into()) };
-        let Token { identity, issued } = token;
-        let (session, generation) = (identity.session, identity.generation);
+        let Token { claim, issued, .. } = token;
+        let (session, generation) = (claim.session, claim.generation);
         let kept = self.kept(presented, session);
-        if identity.private && !is_private {
+        if claim.private && !is_private {
             return Err("a token of a private session was taken in the clear".into());
         }
         let answered = self.answered.get(&session).copied().unwrap_or_default();

@@ -3,12 +3,12 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use racerd::hub::{self, Cursor, Hub, HubLimits, Presence, Start};
+use racerd::hub::{self, Cursor, Entry, Hub, HubLimits, Presence, Start};
 use racerd::store::{self, Append, Outcome, Purpose, Scope, ScopedKey, StoreEvent, StoreRequest, Ticket};
 use racerd::testing::{Fate, Store};
 use racerd::types::{
-    Author, Body, ConnId, Epoch, IdempotencyKey, Identity, Millis, Name, RoomId, Seq, SessionId, SessionSlot,
-    WallMillis,
+    Author, Body, ConnId, Epoch, IdempotencyKey, Millis, Name, Right, RoomId, Seq, SessionClaim, SessionId,
+    SessionSlot, WallMillis,
 };
 
 use crate::judge::{Client, From, Judge, Place, Said, Told, conn, member};
@@ -130,14 +130,14 @@ fn room() -> RoomId {
     RoomId::parse("r").expect("a room id")
 }
 
-fn identity(client: usize, generation: u32, provisional: bool) -> Identity {
+fn identity(client: usize, generation: u32, provisional: bool) -> SessionClaim {
     let mut id = [0; 16];
     id[0] = client as u8 + 1;
     if provisional {
         id[1..5].copy_from_slice(&generation.to_be_bytes());
     }
     let name = Name::parse(["ann", "bob"][client]).expect("a name");
-    Identity { session: SessionId(id), member: member(client), name, generation, private: false }
+    SessionClaim { session: SessionId(id), member: member(client), name, generation, private: false }
 }
 
 /// The id of every join; no message has it.
@@ -258,7 +258,8 @@ impl State {
                     From::Newest(n) => Start::Last(n as u32),
                 };
                 let slot = self.slots[client].ok_or("a session")?;
-                let joined = self.hub.handle_join(slot, Some(JOIN), room(), start, Presence::Off, &mut self.judge);
+                let entry = Entry { room: room(), start, presence: Presence::Off, right: Some(Right::Send) };
+                let joined = self.hub.handle_join(slot, Some(JOIN), entry, &mut self.judge);
                 joined.map_err(|error| format!("a join is refused: {error:?}"))?;
             }
             Act::Leave(client) => {
@@ -433,14 +434,14 @@ impl State {
             self.hub.find_session(id).map(|_| id)
         });
         let Some(session) = had else { return Ok(()) };
-        let identity = Identity { session, ..first };
+        let identity = SessionClaim { session, ..first };
         let resumed = self.hub.handle_resume(provisional, conn(client, generation), identity, None, None);
         let slot = resumed.map_err(|error| format!("its newest token: {error:?}"))?.slot;
         self.slots[client] = Some(slot);
         let known = self.judge.clients[client].known;
         self.judge.clients[client].place = Place::Joining(From::After(known));
         let cursor = Cursor { room: room(), epoch: Some("e".into()), seq: Seq(known), presence: Some(Presence::Off) };
-        self.hub.handle_return(slot, None, vec![cursor], None, &mut self.judge);
+        self.hub.handle_return(slot, None, vec![cursor], None, &|_| Some(Right::Send), &mut self.judge);
         Ok(())
     }
 

@@ -23,9 +23,9 @@ fn refusal(world: &World, index: u32) -> String {
 
 /// Copies a token with another generation, as anybody with the key could.
 fn forged(world: &mut World, token: &str, generation: u32) -> String {
-    let Token { identity, issued } = world.engine.app.tokens.open(token).expect("a token");
-    let identity = crate::types::Identity { generation, ..identity };
-    world.engine.app.tokens.seal(&Token { identity, issued }).expect("a nonce")
+    let Token { claim, sub, issued } = world.engine.app.tokens.open(token).expect("a token");
+    let claim = crate::types::SessionClaim { generation, ..claim };
+    world.engine.app.tokens.seal(&Token { claim, sub, issued }).expect("a nonce")
 }
 
 #[test]

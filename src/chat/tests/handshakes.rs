@@ -5,7 +5,7 @@ use super::*;
 use crate::conn::{ConnLimits, Rate};
 use crate::crypto::{Token, TokenSealer};
 use crate::testing::nonces;
-use crate::types::{Identity, MemberId, Name, SessionId};
+use crate::types::{MemberId, Name, SessionClaim, SessionId};
 
 /// Returns a world in which an address may make `own` handshakes a second, and all together `all`, twice as many at
 /// once, of which a quarter is kept for those who come back.
@@ -361,14 +361,14 @@ fn tokens_are_worth(is_latest: bool) {
     let third = world.heard(2).last().unwrap()["session"].as_str().unwrap().to_owned();
     let next = spend(&mut world, 3, 147);
     let sealed = |key: [u8; 32], issued, private| {
-        let identity = Identity {
+        let claim = SessionClaim {
             session: SessionId([7; 16]),
             member: MemberId::from_random(7),
             name: Name::parse("ann").unwrap(),
             generation: 1,
             private,
         };
-        TokenSealer::new(&key, nonces(9)).seal(&Token { identity, issued }).unwrap()
+        TokenSealer::new(&key, nonces(9)).seal(&Token { claim, sub: None, issued }).unwrap()
     };
     // That of the world's secrets.
     let key = [1; 32];

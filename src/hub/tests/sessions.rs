@@ -4,7 +4,7 @@
 use super::clients::Heard;
 use super::world::{LIMITS, Lost, Who, World, name, room};
 use crate::hub::{HubError, HubLimits, Presence, PresenceKind, Start};
-use crate::types::{ConnId, Identity, MemberId, Seq, SessionId};
+use crate::types::{ConnId, MemberId, Seq, SessionClaim, SessionId};
 
 fn join(world: &mut World) -> Who {
     let who = world.open();
@@ -271,7 +271,7 @@ fn a_thousand_members_back_after_a_restart_read_each_page_once() {
     world.settle_turn();
     assert_eq!(world.hub.room_count(), 0);
     let lost = |n: u64| {
-        let identity = Identity {
+        let identity = SessionClaim {
             session: SessionId(u128::from(n).to_be_bytes()),
             member: MemberId::from_random(n),
             name: name("back"),

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::clients::{Encoded, Fakes, Heard};
-use crate::hub::{Became, Cursor, Hub, HubError, HubLimits, Presence, PresenceEvent, PresenceKind, Said, Start};
+use crate::hub::{Became, Cursor, Entry, Hub, HubError, HubLimits, Presence, PresenceEvent, PresenceKind, Said, Start};
 use crate::store::{Parked, Purpose, Span, Standing, StoreEvent, StoreRequest, Ticket};
 use crate::testing::judge::{self, Begin, Change, Roster, Wanted};
 use crate::testing::{Fate, Store};
 use crate::types::{
-    Body, ConnId, Epoch, IdempotencyKey, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId, SessionSlot,
-    WallMillis,
+    Body, ConnId, Epoch, IdempotencyKey, MemberId, Millis, Name, Right, RoomId, Seq, SessionClaim, SessionId,
+    SessionSlot, WallMillis,
 };
 
 pub const LIMITS: HubLimits = HubLimits {
@@ -56,7 +56,7 @@ impl Who {
 /// A client that lost its connection, and its state: its token, and the last seq it received in each room.
 #[derive(Clone, Debug)]
 pub struct Lost {
-    pub identity: Identity,
+    pub identity: SessionClaim,
     pub places: Vec<(RoomId, Seq, Presence)>,
     /// The presence it requested in each room, even where it has not received `joined` since its last resume.
     pub wishes: BTreeMap<RoomId, Presence>,
@@ -131,14 +131,14 @@ impl World {
         Who { slot, member, index: conn.index, generation: 0 }
     }
 
-    fn come(&mut self, index: u32, generation: u32) -> (Identity, ConnId) {
+    fn come(&mut self, index: u32, generation: u32) -> (SessionClaim, ConnId) {
         let member = MemberId::from_random(u64::from(index) << 16 | u64::from(generation));
         let mut id = [0; 16];
         id[..8].copy_from_slice(&member.as_u64().to_be_bytes());
         let conn = ConnId { index, generation };
         self.clients.open(conn);
         self.judges.insert((index, generation), Judge::new(member));
-        let identity = Identity {
+        let identity = SessionClaim {
             session: SessionId(id),
             member,
             name: name(&format!("{index}.{generation}")),
@@ -162,7 +162,7 @@ impl World {
     pub fn lost(&mut self, who: Who, unread: u64) -> Lost {
         self.judge();
         let session = self.hub.session(who.slot).expect("open");
-        let identity = Identity {
+        let identity = SessionClaim {
             session: session.id,
             member: session.member,
             name: session.name.clone(),
@@ -224,7 +224,7 @@ impl World {
             judge.kept = lost.wishes.clone();
         }
         self.judges.insert((index, generation), judge);
-        self.hub.handle_return(resumed.slot, None, cursors, parked, &mut self.clients);
+        self.hub.handle_return(resumed.slot, None, cursors, parked, &|_| Some(Right::Send), &mut self.clients);
         Ok(Who { slot: resumed.slot, member: lost.identity.member, index, generation })
     }
 
@@ -246,7 +246,8 @@ impl World {
     pub fn try_join(&mut self, who: Who, room: &RoomId, start: Start, presence: Presence) -> Result<u64, HubError> {
         self.next_id += 1;
         let id = self.next_id;
-        self.hub.handle_join(who.slot, Some(id), room.clone(), start.clone(), presence, &mut self.clients)?;
+        let entry = Entry { room: room.clone(), start: start.clone(), presence, right: Some(Right::Send) };
+        self.hub.handle_join(who.slot, Some(id), entry, &mut self.clients)?;
         let judge = self.judge_of(who);
         judge.open.insert(id);
         judge.joins.insert(id, (start, presence));

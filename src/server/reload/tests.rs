@@ -2,6 +2,7 @@
 //! does.
 
 use super::*;
+use crate::access::Doors;
 use crate::chat::{self, Chat, Secrets};
 use crate::config::{self, File, Kind, LogFormat, LogLevel, Setting, Value};
 use crate::engine::Connections;
@@ -49,7 +50,12 @@ impl Running {
             boot_id: String::new(),
         };
         let machine = Machine { limit: None, total: Some(1 << 30) };
-        let limits = memory::within(limits::engine(&settings).unwrap(), &settings, machine).unwrap();
+        let limits = memory::within(
+            limits::engine(&settings, Doors::new(settings.guests(), Vec::new())).unwrap(),
+            &settings,
+            machine,
+        )
+        .unwrap();
         let chat = Chat::new(
             limits.app,
             Epoch("e".into()),
@@ -74,7 +80,10 @@ impl Running {
             reload: Reload::new(
                 settings,
                 Box::new(read),
-                Box::new(move |settings| memory::within(limits::engine(settings)?, settings, machine)),
+                Box::new(move |settings| {
+                    let doors = Doors::new(settings.guests(), Vec::new());
+                    memory::within(limits::engine(settings, doors)?, settings, machine)
+                }),
             ),
             file,
             written,

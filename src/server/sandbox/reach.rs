@@ -39,7 +39,8 @@ impl Reach {
         };
         let written = data.into_iter().flat_map(folders).chain(own.map(Path::to_path_buf));
         let pairs = settings.tls.pairs().into_iter().flat_map(|(cert, key)| [cert, key]);
-        let files = pairs.chain(config.map(Path::to_path_buf));
+        let access = settings.access.access_file.clone();
+        let files = pairs.chain(config.map(Path::to_path_buf)).chain(access);
         let read =
             ALWAYS_READ.map(PathBuf::from).into_iter().chain(files.flat_map(|file| folders(&file).collect::<Vec<_>>()));
         Reach { written: unique(written), read: unique(read), routes: own.is_some(), abstract_sockets: false }

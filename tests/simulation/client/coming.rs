@@ -35,11 +35,11 @@ impl Client {
         if let Some(opened) = scene.witness.open(token) {
             // A session keeps the kind of socket that it began on.
             let began = self.identity.as_ref().filter(|_| id.is_some()).map_or(is_private, |old| old.is_private);
-            if opened.identity.private != began {
+            if opened.claim.private != began {
                 let text = format!("a token of c{} that began on link {link}, private: {began}", self.index);
                 return violation("private: nothing is told in the clear", text);
             }
-            self.sessions.insert(link, opened.identity.session);
+            self.sessions.insert(link, opened.claim.session);
         }
         let (token, member) = (token.to_owned(), member.to_owned());
         let new =
@@ -129,7 +129,7 @@ impl Client {
         scene.tally.actions += 1;
         let behind = self.link.map_or((0, 0), |link| (link, scene.links.get(link).sent));
         let presented = scene.witness.presents(&token, behind, scene.now);
-        let session = presented.token.as_ref().map(|token| token.identity.session);
+        let session = presented.token.as_ref().map(|token| token.claim.session);
         self.shown.extend(self.link.map(|link| (link, session)));
         let id = self.ask(Asked::Resume { token: token.clone(), is_outdated, presented }, scene);
         let forgets = scene.random.chance(scene.mix.habits.forgets);
