@@ -53,10 +53,7 @@ impl Chat {
     pub(super) fn carry_out(&mut self, net: &mut Connections, conn: ConnId, request: Request) -> Result<(), Refusal> {
         let id = request.id;
         let Some(session) = net.get(conn).and_then(|c| c.open()).map(|open| open.session) else { return Ok(()) };
-        let says_who = matches!(request.command, Command::Auth { .. } | Command::Ping | Command::End);
-        if !says_who && self.entering.is_nobody(conn) {
-            return Err(Refusal::new(id, ErrorCode::Unauthorized, reasons::AUTH_FIRST));
-        }
+        self.not_nobody(conn, &request)?;
         let room = |room| {
             let room = self.room_of(conn, room);
             room.ok_or_else(|| {
@@ -150,6 +147,18 @@ impl Chat {
                 self.end(net, conn);
                 Ok(())
             }
+        }
+    }
+
+    /// Refuses what nobody may ask before it is known who asks.
+    ///
+    /// # Errors
+    /// The refusal of this request.
+    fn not_nobody(&self, conn: ConnId, request: &Request) -> Result<(), Refusal> {
+        let may_always = matches!(request.command, Command::Auth { .. } | Command::Ping | Command::End);
+        match may_always || !self.entering.is_nobody(conn) {
+            true => Ok(()),
+            false => Err(Refusal::new(request.id, ErrorCode::Unauthorized, reasons::AUTH_FIRST)),
         }
     }
 

@@ -45,13 +45,21 @@ pub const USAGE_ERROR: ExitCode = ExitCode { code: 2, text: "Usage error: the ar
 pub const NO_CONNECTION: ExitCode = ExitCode { code: 3, text: "No connection in time." };
 pub const MISMATCH: ExitCode = ExitCode { code: 4, text: "The server's pin or certificate does not match." };
 
-/// Where a room key was given.
+/// Where a secret was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum KeyPlace {
-    /// In a file, or there is none.
+enum Given {
+    /// In a file, or not at all.
     Hidden,
     /// In the URL or in an option, both of which the list of processes shows.
     Arguments,
+}
+
+impl Given {
+    /// Returns where a secret was seen, if it is also given by this option: whatever comes after it, one among the
+    /// arguments was.
+    fn or(self, value: &str) -> Given {
+        if value.starts_with('@') { self } else { Given::Arguments }
+    }
 }
 
 /// The command line of `send` or `tail`.
@@ -68,8 +76,8 @@ pub struct RoomArgs {
     pin: Option<Pin>,
     room_key: Option<RoomKey>,
     token: Option<Zeroizing<String>>,
-    /// Where the room key was given, or the token if it was among the arguments.
-    key_place: KeyPlace,
+    key_given: Given,
+    token_given: Given,
     ca: Option<PathBuf>,
     /// In milliseconds; 0 is for ever.
     timeout: Option<u64>,
@@ -84,7 +92,7 @@ impl RoomArgs {
     pub fn read(mut args: Args) -> Result<RoomArgs, Failure> {
         let mut target = Target::parse(&unicode("URL", args.required("URL")?)?).map_err(usage)?;
         let (pin, room_key) = (target.pin.take(), target.room_key.take());
-        let key_place = if room_key.is_some() { KeyPlace::Arguments } else { KeyPlace::Hidden };
+        let key_given = if room_key.is_some() { Given::Arguments } else { Given::Hidden };
         let mut read = RoomArgs {
             target,
             text: args.next_word().map(|text| unicode("TEXT", text)).transpose()?,
@@ -96,7 +104,8 @@ impl RoomArgs {
             pin,
             room_key,
             token: None,
-            key_place,
+            key_given,
+            token_given: Given::Hidden,
             ca: None,
             timeout: None,
         };
@@ -106,16 +115,12 @@ impl RoomArgs {
                 "ca" => read.ca = Some(PathBuf::from(value)),
                 "room-key" => {
                     let value = unicode("--room-key", value)?;
-                    if !value.starts_with('@') {
-                        read.key_place = KeyPlace::Arguments;
-                    }
+                    read.key_given = read.key_given.or(&value);
                     read.room_key = Some(room_key_of(value)?);
                 }
                 "token" => {
                     let value = unicode("--token", value)?;
-                    if !value.starts_with('@') {
-                        read.key_place = KeyPlace::Arguments;
-                    }
+                    read.token_given = read.token_given.or(&value);
                     read.token = Some(token_of(value)?);
                 }
                 _ => read.set(option, unicode(&format!("--{option}"), value)?).map_err(usage)?,
@@ -153,17 +158,19 @@ impl RoomArgs {
     }
 
     /// Warns, once a run, if other users of the machine can see the room key or the token.
-    pub fn warn_of_key(&self) {
-        if let Some(text) = self.key_warning() {
+    pub fn warn_of_secrets(&self) {
+        for text in self.warnings() {
             complain(text);
         }
     }
 
-    fn key_warning(&self) -> Option<&'static str> {
-        (self.key_place == KeyPlace::Arguments).then_some(
-            "warning: other users of this machine can see a secret among the arguments; --room-key @FILE and \
-             --token @FILE hide it",
-        )
+    fn warnings(&self) -> Vec<&'static str> {
+        let of = |given, text| (given == Given::Arguments).then_some(text);
+        let key =
+            "warning: other users of this machine can see the room key among the arguments; --room-key @FILE hides it";
+        let token =
+            "warning: other users of this machine can see the token among the arguments; --token @FILE hides it";
+        [of(self.key_given, key), of(self.token_given, token)].into_iter().flatten().collect()
     }
 
     /// Returns the cipher for the messages of an encrypted room.
@@ -310,10 +317,13 @@ mod tests {
             (&[&link, "--room-key", &hidden], true),
             (&[&format!("{URL}#pin={KEY}")], false),
         ] {
-            let warning = of(arguments).unwrap().key_warning();
-            assert_eq!(warning.is_some(), is_seen, "{arguments:?}");
-            assert!(warning.is_none_or(|text| text.contains("--room-key @FILE") && !text.contains(KEY)));
+            let warnings = of(arguments).unwrap().warnings();
+            assert_eq!(warnings.len(), usize::from(is_seen), "{arguments:?}");
+            assert!(warnings.iter().all(|text| text.contains("--room-key @FILE") && !text.contains(KEY)));
         }
+        let seen = of(&[URL, "--token", "rt1_secret", "--room-key", &hidden]).unwrap().warnings();
+        assert!(seen.len() == 1 && seen[0].contains("--token @FILE") && !seen[0].contains("secret"), "{seen:?}");
+        assert!(of(&[URL, "--token", &hidden]).unwrap().warnings().is_empty());
     }
 
     #[test]

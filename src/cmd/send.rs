@@ -78,7 +78,7 @@ pub const COMMAND: Command = Command {
 /// [`Failure`]: messages that were not acknowledged may or may not be stored.
 fn run(args: Args) -> Result<(), Failure> {
     let mut args = RoomArgs::read(args)?;
-    args.warn_of_key();
+    args.warn_of_secrets();
     let cipher = args.cipher();
     if cipher.is_some() && args.name.is_none() {
         // What is sealed names its author, so the author cannot wait for the server to choose the name.

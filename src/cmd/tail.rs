@@ -70,7 +70,7 @@ const LAST: u64 = 10;
 /// [`Failure`]; [`Failure::Unreadable`] at the end if a message could not be read with the room key.
 fn run(args: Args) -> Result<(), Failure> {
     let args = RoomArgs::read(args)?;
-    args.warn_of_key();
+    args.warn_of_secrets();
     let begin = Begin::Last(args.last.unwrap_or(LAST));
     let mut session = args.session(begin);
     let mut reader = Reader::new(args.cipher(), args.json);

@@ -1,7 +1,7 @@
 //! The settings: each is declared once, as data, in the file of its group (`listening`, `access`, `tls`, `sealed`,
-//! `storage`, `limits`, `time`, `logging`, `sandbox`). Flags, environment variables, the file's keys, `--help`, the checks and the
-//! typed [`Settings`] all come from that declaration. Knows no socket, file, clock or process: arguments, environment
-//! and text are passed in.
+//! `storage`, `limits`, `time`, `logging`, `sandbox`). Flags, environment variables, the file's keys, `--help`, the
+//! checks and the typed [`Settings`] all come from that declaration. Knows no socket, file, clock or process:
+//! arguments, environment and text are passed in.
 
 mod access;
 mod change;

@@ -15,8 +15,8 @@ impl Hub {
         }
     }
 
-    /// Applies what the session may do in each of its rooms by now. It is taken out of those that it may no longer read,
-    /// and its client is told.
+    /// Applies what the session may do in each of its rooms by now. It is taken out of those that it may no longer
+    /// read, and its client is told.
     pub fn handle_rights(
         &mut self,
         slot: SessionSlot,

@@ -198,8 +198,8 @@ impl Hub {
     }
 
     /// Seats a resumed session in its rooms again: in those that the client names, from the cursor that it claims; in
-    /// the others, from the last seq queued to it. Each gets a `joined`, as after a join; in place of a room that it may
-    /// no longer read it gets a `left`. `id` is the request's, and `rights` says what it may do in a room.
+    /// the others, from the last seq queued to it. Each gets a `joined`, as after a join, or a `left` if it may no
+    /// longer read the room. `id` is the request's, and `rights` says what it may do in a room.
     pub fn handle_return(
         &mut self,
         slot: SessionSlot,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::RoomId;
+use super::room_id::RoomId;
 
 /// Rooms by their ids: one room, all whose id begins so (`team-*`), or every room (`*`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

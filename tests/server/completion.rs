@@ -29,7 +29,7 @@ fn bash_completes_commands_options_values_and_files() {
     assert_eq!(of(&["sen"]), ["send"]);
     assert!(of(&[""]).contains(&"check-config".to_string()));
     assert_eq!(of(&["--lis"]), ["--listen"]);
-    assert_eq!(of(&["send", "--"]).len(), 9, "its own seven, --help and --version");
+    assert_eq!(of(&["send", "--"]).len(), 10, "its own eight, --help and --version");
     assert_eq!(of(&["send", "http://a/rooms/b", "--jso"]), ["--json"]);
     assert_eq!(of(&["backup", "--fo"]), ["--force"]);
     assert_eq!(of(&["backup", "--da"]), ["--data", "--data-key-file"]);

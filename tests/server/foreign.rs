@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-fn environment(name: &str) -> String {
+pub fn environment(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set: run tests/run, or `eval \"$(tests/run --env)\"` before cargo test")
     })

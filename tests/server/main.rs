@@ -37,6 +37,7 @@ mod older;
 mod own_certificate;
 mod packaging;
 mod page;
+mod people;
 mod proxies;
 mod rates;
 mod refusals;

@@ -20,12 +20,12 @@ use source::{File, collect, from_root, module_of, paths, strip, test_modules, to
 const MAY_USE: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("config", &["types"]),
+    ("access", &["types", "config"]),
     ("json", &[]),
     ("http", &["types", "json"]),
     ("ws", &["http"]),
     ("crypto", &["types"]),
     ("random", &[]),
-    ("access", &["types", "config"]),
     ("store", &["types"]),
     ("testing", &["types", "random", "store"]),
     ("sqlite", &["types", "crypto", "random", "store"]),
