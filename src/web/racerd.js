@@ -22,6 +22,7 @@ export { newKey } from "./racerd/bytes.js";
 
 export const ROOM_ID = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,64}$/;
 export const ROOM_RULE = "A room name is 1 to 64 of the characters A-Z a-z 0-9 . _ ~ - (but not “.” or “..”).";
+const NOT_KNOWN = "The server does not know who you are.";
 const KEY_RULE = "is 43 of the characters A-Z a-z 0-9 - _.";
 
 /** Cursors are saved this many milliseconds after a change. */
@@ -33,6 +34,8 @@ const ENVELOPE = 4096;
  * @typedef {object} Options
  * @property {string} base URL of the server, with a proxy's path if any; or of one of its rooms
  * @property {string} [name] otherwise the server makes one up
+ * @property {string|(() => string|Promise<string>)} [token] by which the server knows who this is; it then gives the
+ *   name. A function is asked at each connection, and once more when its token is refused or has ended
  * @property {string[]} [formerly] earlier member ids of this client (before a reload, say)
  * @property {string} [pin] the server's public key, base64url: everything goes over a sealed socket to that server only
  * @property {Store} [store] keeps the session across a reload
@@ -97,6 +100,11 @@ export class Client extends Emitter {
   #guestToken = null;
   /** Is there no need to tell the name with a join? */
   #isNamed = true;
+  /** The option `token`. */
+  #source;
+  /** The token shown last, and the one that the server refused. */
+  #shown = null;
+  #refusedToken = null;
   /** Only delivers what another tab's session left. */
   #isDelivery;
   /** Set until the outbox names the current session. */
@@ -105,9 +113,10 @@ export class Client extends Emitter {
 
   constructor(options) {
     super();
-    const { store, base, name, pin, delivery, formerly = [] } = options;
+    const { store, base, name, pin, token, delivery, formerly = [] } = options;
     if (pin !== undefined && !isKey(pin)) throw new RangeError(`A pin ${KEY_RULE}`);
     this.#base = base;
+    this.#source = token;
     this.name = name;
     this.formerly = new Set(formerly);
     this.#saved = new SavedSession(store, { base, name, pin }, () => this.emit("storage", this.storage));
@@ -119,6 +128,7 @@ export class Client extends Emitter {
       loaded: () => this.#restoreAll(),
       url: () => this.#url(),
       token: () => this.#saved.token,
+      renews: () => this.#renews(),
       heard: (value) => this.#hear(value),
       down: (code) => this.#down(code),
       ended: (error) => {
@@ -281,15 +291,16 @@ export class Client extends Emitter {
 
   #url() {
     const { isSealed } = this.#connection;
-    // A client that resumes joins nothing before.
-    [this.#inUrl] = this.#saved.token || isSealed ? [] : this.#rooms.values();
+    // A client that resumes, or says first who it is, joins nothing before.
+    const isLater = this.#saved.token || isSealed || this.#source !== undefined;
+    [this.#inUrl] = isLater ? [] : this.#rooms.values();
     this.#resume = { id: undefined, rooms: new Set() };
-    this.#isNamed = !isSealed;
+    this.#isNamed = !isSealed || this.#source !== undefined;
     const room = this.#inUrl;
     room?._ask();
     const query = new URLSearchParams(room ? room._start() : {});
     // A sealed socket's URL tells nothing: the name goes with the first join.
-    if (this.name && !isSealed) query.set("name", this.name);
+    if (this.name && !isSealed && this.#source === undefined) query.set("name", this.name);
     const url = new URL(room ? `rooms/${room.id}/ws` : "ws", this.#base);
     url.search = query;
     url.protocol = url.protocol.replace("http", "ws");
@@ -324,6 +335,7 @@ export class Client extends Emitter {
         return this.#requests.answer(value);
       case "lagging": return room?.emit("lagging", { behind: value.behind });
       case "gap": return room?._gap(value);
+      case "left": return value.reason ? this.#removed(value, room) : this.#requests.answer(value);
       // Unknown types are ignored, so that the protocol can grow.
       default: return this.#requests.answer(value);
     }
@@ -341,6 +353,41 @@ export class Client extends Emitter {
     // Answers a join that told the name: the new token knows it.
     if (this.#connection.isOpen) return this.#renew(value.session);
     this.#connection.accepted();
+    if (this.#source === undefined) this.#welcomed(value);
+    else this.#authenticate();
+  }
+
+  /** Says who this is. `isAgain`: the token before this one was refused. */
+  async #authenticate(isAgain = false) {
+    const { socket } = this.#connection;
+    const isFunction = typeof this.#source === "function";
+    const token = isFunction ? await new Promise((resolve) => resolve(this.#source())).catch(() => undefined) : this.#source;
+    if (this.#connection.socket !== socket || this.#connection.end) return;
+    // Whoever cannot tell now may be able to later.
+    if (token === undefined) return this.#connection.giveUp();
+    if (typeof token !== "string" || token === this.#refusedToken) return this.#connection.stop(new RacerdError("unauthorized", NOT_KNOWN));
+    this.#shown = token;
+    const known = (answer) => {
+      this.#refusedToken = null;
+      this.#welcomed(answer);
+    };
+    const refused = (error) => {
+      if (error.code === "lost") return;
+      if (isForNow(error)) return this.#connection.giveUp();
+      this.#refusedToken = token;
+      if (isFunction && !isAgain) return void this.#authenticate(true);
+      this.#connection.stop(new RacerdError("unauthorized", NOT_KNOWN));
+    };
+    this.#requests.expect({ type: "auth", token }, known, refused);
+  }
+
+  /** Can there be another token, now that the one that was shown has ended? */
+  #renews() {
+    this.#refusedToken = this.#shown;
+    return typeof this.#source === "function" && this.#shown !== null;
+  }
+
+  #welcomed(value) {
     if (!this.#saved.token) return this.#isOpen(value, false);
     // This welcome is for a new member; the answer to the resume names the old one.
     const cursors = {};
@@ -361,7 +408,8 @@ export class Client extends Emitter {
   #isOpen(value, isResumed) {
     this.member = value.member;
     this.formerly.add(value.member);
-    this.name ??= value.name;
+    // Whoever is known has the name by which they are known.
+    this.name = value.sub === undefined ? this.name ?? value.name : value.name;
     const { limits } = value;
     this.#requests.setLimits(limits);
     // The longest line is a message, or a page of history that ends with one, plus the fields around the bodies.
@@ -433,6 +481,7 @@ export class Client extends Emitter {
       await this.#requests.ask({ type: "join", room: room.id, ...room._start(), ...naming });
     } catch (error) {
       if (error.code === "lost" || room.joined || this.#rooms.get(room.id) !== room) return;
+      if (error.code === "unauthorized" || error.code === "forbidden") return room._remove(error);
       if (naming.name) this.#isNamed = false;
       if (error.code === "already_joined" && this.#deliveries.has(room)) return;
       if (error.code === "already_joined") {
@@ -443,6 +492,13 @@ export class Client extends Emitter {
       this.emit("trouble", error);
       this.#joinLater(room, pauseOf(error));
     }
+  }
+
+  /** The server has taken this client out of a room, or does not let it back in. */
+  #removed({ id, reason }, room) {
+    const error = new RacerdError(reason, "you may no longer read this room");
+    this.#requests.take(id)?.reject?.(error);
+    room?._remove(error);
   }
 
   #joinLater(room, pause) {

@@ -123,6 +123,11 @@ export class Server {
     return false;
   }
 
+  /** Makes it read its settings again. */
+  reload() {
+    this.#child.kill("SIGHUP");
+  }
+
   async kill() {
     return this.#end("SIGKILL");
   }

@@ -134,7 +134,10 @@ impl Clients for Fakes {
                 let (room, epoch, head, from) = (room.clone(), epoch.0.to_string(), head.0, from.0);
                 inbox.heard.push(Heard::Joined { id, room, epoch, head, from, recovered, members });
             }
-            Notice::Left { id, room, .. } => inbox.heard.push(Heard::Left { id, room: room.clone() }),
+            Notice::Left { id, room, removed } => {
+                assert!(id.is_some() || removed.is_some(), "it left a room and nobody asked for that");
+                inbox.heard.push(Heard::Left { id, room: room.clone() });
+            }
             Notice::Ack { id, room, seq, duplicate, .. } => {
                 inbox.heard.push(Heard::Ack { id, room: room.clone(), seq: seq.0, duplicate });
             }

@@ -3,8 +3,9 @@
 
 use super::clients::Heard;
 use super::world::{LIMITS, Lost, Who, World, name, room};
+use crate::access::Denied;
 use crate::hub::{HubError, HubLimits, Presence, PresenceKind, Start};
-use crate::types::{ConnId, MemberId, Seq, SessionClaim, SessionId};
+use crate::types::{ConnId, MemberId, Right, Seq, SessionClaim, SessionId};
 
 fn join(world: &mut World) -> Who {
     let who = world.open();
@@ -91,6 +92,32 @@ fn a_member_that_does_not_come_back_leaves_and_is_parked() {
     assert_eq!(events(&world.news(a)), [PresenceKind::Join]);
     assert!(world.parked.is_empty());
     world.judge_at_rest();
+}
+
+/// What a session may do is what it may when it comes back, whatever it could before.
+#[test]
+fn a_session_comes_back_with_the_rights_of_now() {
+    let denied = |right| HubError::Denied(Denied::Unauthorized(right));
+    for away in [0, 4000, LIMITS.resume_within] {
+        let mut world = World::new(LIMITS);
+        let b = join(&mut world);
+        assert!(world.send(b, &room("r")).is_ok());
+        world.settle_turn();
+        let lost = world.drop(b, 0);
+        world.pass(away);
+        world.settle_turn();
+        world.right = Some(Right::Read);
+        let b = world.resume(&lost).unwrap();
+        world.settle_turn();
+        assert_eq!(world.send(b, &room("r")), Err(denied(Right::Send)), "after {away}");
+        let lost = world.drop(b, 0);
+        world.right = None;
+        let b = world.resume(&lost).unwrap();
+        world.settle_turn();
+        assert_eq!(world.send(b, &room("r")), Err(HubError::NotJoined));
+        assert_eq!(world.hub.room_count(), 0, "it is taken out");
+        assert_eq!(world.try_join(b, &room("r"), Start::Now, Presence::Full), Err(denied(Right::Read)));
+    }
 }
 
 #[test]

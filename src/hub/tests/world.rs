@@ -72,6 +72,8 @@ pub struct World {
     pub most_reads: usize,
     pub reads_taken: usize,
     pub now: Millis,
+    /// What everybody may do in every room, from their next join or return on.
+    pub right: Option<Right>,
     limits: HubLimits,
     next_conn: u32,
     next_id: u64,
@@ -96,6 +98,7 @@ impl World {
             most_reads: 0,
             reads_taken: 0,
             now: Millis(5000),
+            right: Some(Right::Send),
             limits,
             next_conn: 0,
             next_id: 0,
@@ -224,7 +227,7 @@ impl World {
             judge.kept = lost.wishes.clone();
         }
         self.judges.insert((index, generation), judge);
-        self.hub.handle_return(resumed.slot, None, cursors, parked, &|_| Some(Right::Send), &mut self.clients);
+        self.hub.handle_return(resumed.slot, None, cursors, parked, &|_| self.right, &mut self.clients);
         Ok(Who { slot: resumed.slot, member: lost.identity.member, index, generation })
     }
 
@@ -246,7 +249,7 @@ impl World {
     pub fn try_join(&mut self, who: Who, room: &RoomId, start: Start, presence: Presence) -> Result<u64, HubError> {
         self.next_id += 1;
         let id = self.next_id;
-        let entry = Entry { room: room.clone(), start: start.clone(), presence, right: Some(Right::Send) };
+        let entry = Entry { room: room.clone(), start: start.clone(), presence, right: self.right };
         self.hub.handle_join(who.slot, Some(id), entry, &mut self.clients)?;
         let judge = self.judge_of(who);
         judge.open.insert(id);
@@ -632,7 +635,9 @@ impl Judge {
                 }
             }
             Heard::Left { id, room } => {
-                self.answer(*id)?;
+                if id.is_some() {
+                    self.answer(*id)?;
+                }
                 self.kept.remove(room);
                 self.returns.remove(room);
                 self.stays.remove(room);

@@ -76,6 +76,7 @@ export class RoomView {
     this.#room.on("message", (message) => this.#message(message));
     this.#room.on("marked", ({ seq, ...changes }) => this.#log.change(seq, changes));
     this.#room.on("hole", (hole) => this.#hole(hole));
+    this.#room.on("removed", (error) => this.#shutOut(error));
     this.#room.on("lagging", () => this.#composer.fault("Catching up with a lot of messages…", "quiet"));
     this.#composer = new Composer({
       room: id,
@@ -249,6 +250,12 @@ export class RoomView {
     this.#lockIfPlain(error);
     this.#composer.fault(troubleText(error, this.#unsent.size > 0));
     if (!this.#caughtUp) this.#log.setBeginning(`This room's messages cannot be read yet: ${error.message}. Trying again…`);
+  }
+
+  #shutOut(error) {
+    this.#composer.lock(`${capitalised(error.message)}.`);
+    if (!this.#caughtUp) this.#log.setBeginning("Nothing can be shown.");
+    this.#speak(capitalised(error.message));
   }
 
   /** Locks the composer if the server accepts only encrypted messages in this room. */

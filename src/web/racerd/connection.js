@@ -29,6 +29,7 @@ const MISMATCH = 30_000;
 const LONGEST_MISMATCH = 300_000;
 
 export const [TAKEN_OVER, TOO_BIG] = [4001, 1009];
+const ENDED = 4005;
 const [POLICY, TRY_LATER] = [1008, 1013];
 /** Any close code except 1000, or none, keeps the session resumable. */
 export const COMING_BACK = 3000;
@@ -37,11 +38,14 @@ const PROTOCOL = "racerd.v1";
 /** Whatever else was kept as a token would make a WebSocket throw, or its request too long. */
 const TOKEN = /^[A-Za-z0-9_-]{1,300}$/;
 
-/** Close codes after which the client does not reconnect. 4003 and 4005 are reserved: no server sends them yet. */
+/**
+ * Close codes after which the client does not reconnect; after ENDED it does if there can be another token. 4003 is
+ * reserved: no server sends it yet.
+ */
 const FINAL = new Map([
   [TAKEN_OVER, "You opened this in another window, which took over."],
   [4003, "A moderator removed you."],
-  [4005, "You no longer have permission to be here."],
+  [ENDED, "You no longer have permission to be here."],
 ]);
 
 const NO_WEBSOCKET = "This runtime has no WebSocket. Node has one from version 22 on; for an older version, install the package ws and"
@@ -86,7 +90,7 @@ export class Connection {
 
   /**
    * `owner`: `url()` returns the next socket's URL; `token()` that of the session that it is to resume, or null; `loads()` returns loaders of code that the rooms need first, and
-   * `loaded()` follows them; `changed(state)`, `heard(value)`, `down(code)` for a lost socket, `ended(error)`.
+   * `loaded()` follows them; `renews()` tells whether there can be another token that says who this is; `changed(state)`, `heard(value)`, `down(code)` for a lost socket, `ended(error)`.
    */
   constructor(options, owner) {
     this.#options = options;
@@ -241,7 +245,7 @@ export class Connection {
     const wasOpen = this.#openedAt > 0;
     const wasGood = wasOpen && performance.now() - this.#openedAt > GOOD;
     this.#detach(code);
-    if (final) return this.stop(new RacerdError(code === TAKEN_OVER ? "moved" : "refused", final));
+    if (final && !(code === ENDED && this.#owner.renews())) return this.stop(new RacerdError(code === TAKEN_OVER ? "moved" : "refused", final));
     if (warning) return this.#mismatched(warning);
     this.#failures = wasGood ? 0 : this.#failures + 1;
     this.#unopened = wasOpen ? 0 : this.#unopened + 1;

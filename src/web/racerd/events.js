@@ -1,8 +1,8 @@
 // Defines the events and errors that all of racerd.js shares.
 
 /**
- * A refused or lost request. `code` is the protocol's, or `lost`, `unknown_fate`, `too_old`, `too_long`, `closed`,
- * `moved`.
+ * A refused or lost request. `code` is the protocol's (also `unauthorized`, where the server does not know who this is),
+ * or `lost`, `unknown_fate`, `too_old`, `too_long`, `closed`, `moved`.
  */
 export class RacerdError extends Error {
   constructor(code, message, more = {}) {

@@ -37,6 +37,7 @@ const KEY_BYTES = 16;
  *   `unsent`    {key, body, unreadable, done, name, at}: a message from before a reload, not acknowledged yet; `name` is
  *               its author's, `at` a date
  *   `signal`    {from, body}    `lagging` {behind}    `down`: the connection is lost
+ *   `removed`   a RacerdError: the room may not, or no longer, be read; the client gives it up
  */
 export class Room extends Emitter {
   id;
@@ -69,6 +70,8 @@ export class Room extends Emitter {
   #outbox = [];
   #head = 0;
   #live = false;
+  /** Why the room was given up; null while it was not. */
+  #removed = null;
   /** The keys of acknowledged messages that have not arrived yet, by seq. */
   #acknowledgedKeys = new Map();
 
@@ -94,7 +97,7 @@ export class Room extends Emitter {
   send(body) {
     const send = { key: base64url(random(KEY_BYTES)), name: this.#client.name, at: Date.now(), since: performance.now(), state: "queued" };
     const made = this.#put(send);
-    const end = this.#connection.end;
+    const end = this.#removed ?? this.#connection.end;
     if (end) return this.#drop(send, end), made;
     try {
       // A copy: later changes by the caller have no effect, and a body that is not JSON is refused here.
@@ -376,6 +379,14 @@ export class Room extends Emitter {
   _end(error) {
     this.joined = false;
     for (const send of this.#outbox.splice(0)) send.reject(error);
+  }
+
+  /** Gives the room up: joining it again is of no use before somebody else has changed something. */
+  _remove(error) {
+    this.#removed = error;
+    this._end(error);
+    this.#forget();
+    this.emit("removed", error);
   }
 
   _gap({ after, from }) {
