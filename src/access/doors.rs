@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::{Identity, Person, Sub, Who};
-use crate::types::{Right, RoomId};
+use crate::types::{Name, Right, RoomId};
 
 /// What somebody showed to be known: the SHA-256 of their token. The token itself is kept nowhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,11 +33,14 @@ pub struct Doors {
     /// The right of a guest, in every room; `None` for none at all.
     guests: Option<Right>,
     by_credential: BTreeMap<Credential, Arc<Identity>>,
+    /// How the names of all who are known look.
+    looks: BTreeSet<String>,
 }
 
 impl Doors {
     /// Returns the doors for these people, and for guests with this right in every room.
     pub fn new(guests: Option<Right>, people: Vec<Person>) -> Doors {
+        let looks = people.iter().map(|person| person.name.look()).collect();
         let mut by_credential = BTreeMap::new();
         for Person { sub, name, grants, credentials } in people {
             for credential in credentials {
@@ -45,7 +48,7 @@ impl Doors {
                 by_credential.insert(credential, Arc::new(Identity { sub, name, grants, credential }));
             }
         }
-        Doors { guests, by_credential }
+        Doors { guests, by_credential, looks }
     }
 
     /// Returns the doors of a server that is open to all.
@@ -62,6 +65,11 @@ impl Doors {
     pub fn people(&self) -> usize {
         let subs: BTreeSet<&Sub> = self.by_credential.values().map(|identity| &identity.sub).collect();
         subs.len()
+    }
+
+    /// Returns whether a name looks like that of somebody known, so that nobody else may take it.
+    pub fn is_taken(&self, name: &Name) -> bool {
+        !self.looks.is_empty() && self.looks.contains(&name.look())
     }
 
     /// Returns who shows this token, if anybody is known by it. It takes as long for one that nobody has: what is
@@ -93,7 +101,7 @@ impl Doors {
 mod tests {
     use super::*;
     use crate::access::{Door, Grants};
-    use crate::types::{Name, RoomPattern};
+    use crate::types::RoomPattern;
 
     fn person(sub: &str, tokens: &[&str], pattern: &str, right: Right) -> Person {
         Person {
@@ -125,6 +133,14 @@ mod tests {
             assert_eq!((doors.right(&Who::Guest, &room), doors.right(&alice, &room)), (guests, guests));
             assert_eq!(doors.right(&alice, &RoomId::parse("team-a").unwrap()), Some(Right::Moderate));
         }
+    }
+
+    #[test]
+    fn names_of_people_are_taken() {
+        let doors = Doors::new(None, vec![person("alice", &["a"], "*", Right::Send)]);
+        let is_taken = |name: &str| doors.is_taken(&Name::parse(name).unwrap());
+        assert!(is_taken("alice") && is_taken("A L I C E") && !is_taken("alicia"));
+        assert!(!Doors::open().is_taken(&Name::parse("alice").unwrap()));
     }
 
     #[test]

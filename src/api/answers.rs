@@ -58,6 +58,7 @@ pub fn refusal(reason: Reason) -> Problem {
         ErrorCode::Forbidden => Status::Forbidden,
         ErrorCode::KeyReused | ErrorCode::NotEncrypted => Status::UnprocessableContent,
         ErrorCode::BadJson | ErrorCode::UnknownType | ErrorCode::BadField => Status::BadRequest,
+        ErrorCode::NameTaken => Status::Conflict,
         // Only members of a room get these codes.
         ErrorCode::AlreadyJoined | ErrorCode::NotJoined | ErrorCode::NotResumable | ErrorCode::TooManyRooms => {
             Status::Conflict
@@ -87,6 +88,13 @@ pub fn sealed_only() -> Problem {
 pub fn denied(denied: Denied) -> Problem {
     // The store has no part in it.
     refusal(Reason::of(HubError::Denied(denied), StoreFault::Read(Why::default())))
+}
+
+/// Refuses with 409 a name that a guest may not take.
+pub fn name_taken() -> Problem {
+    Problem::new(Status::Conflict, reasons::NAME_TAKEN)
+        .member("code", ErrorCode::NameTaken.as_str())
+        .member("field", "name")
 }
 
 /// Refuses with 401 a token by which nobody is known.

@@ -378,7 +378,11 @@ pub fn published_body(bytes: &[u8], rules: BodyRules) -> Result<(Body, Option<Di
     }
 }
 
-fn name(request: &Request) -> Result<Option<Name>, Problem> {
+/// Returns the name that a request asks for.
+///
+/// # Errors
+/// 400.
+pub fn name(request: &Request) -> Result<Option<Name>, Problem> {
     match request.target.query.one("name")? {
         None => Ok(None),
         Some(text) => Name::parse(text).map(Some).map_err(|fault| bad("name", fault.text())),

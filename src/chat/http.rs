@@ -119,6 +119,9 @@ impl Chat {
         let (body, sealed) = api::published_body(body, rules)?;
         let name = match who {
             Who::Known(identity) => identity.name.clone(),
+            Who::Guest if name.as_ref().is_some_and(|name| self.doors.is_taken(name)) => {
+                return Err(answers::name_taken());
+            }
             Who::Guest => name.unwrap_or_else(|| self.guest()),
         };
         let append = Append {
@@ -198,7 +201,7 @@ impl Chat {
     /// Returns who opens a socket, and whether they are to say that before anything else.
     ///
     /// # Errors
-    /// What they may not do: join the room at once, or show a token outside the seal.
+    /// What they may not do: join the room at once, take the name of somebody known, or show a token outside the seal.
     fn opener(&self, request: &Request, room: Option<&RoomId>, sealed: bool) -> Result<(Who, bool), Problem> {
         let who = self.asker(request)?;
         if sealed && who != Who::Guest {
@@ -206,6 +209,9 @@ impl Chat {
             return Err(Problem::new(Status::BadRequest, detail).member("code", "token_in_the_clear"));
         }
         let is_to_say = api::auth_first(request)? && who == Who::Guest;
+        if who == Who::Guest && !is_to_say && api::name(request)?.is_some_and(|name| self.doors.is_taken(&name)) {
+            return Err(answers::name_taken());
+        }
         if let Some(room) = room.filter(|_| !is_to_say) {
             self.may(&who, Operation::Join, room).map_err(answers::denied)?;
         }

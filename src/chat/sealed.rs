@@ -5,7 +5,8 @@ use crate::access::Who;
 use crate::crypto::sealed::{HANDSHAKE_BYTES, Responder, SealedKey};
 use crate::engine::{Connections, Fact};
 use crate::hub::Session;
-use crate::protocol::Refusal;
+use crate::protocol::reasons::NAME_TAKEN;
+use crate::protocol::{ErrorCode, Refusal};
 use crate::types::{ConnId, Millis, Name};
 use crate::ws::code;
 
@@ -103,7 +104,7 @@ impl Chat {
     /// field means nothing.
     ///
     /// # Errors
-    /// The session has joined a room already.
+    /// The session has joined a room already; the name is that of somebody known.
     pub(super) fn take_name(
         &mut self,
         net: &mut Connections,
@@ -117,6 +118,9 @@ impl Chat {
         let keeps = |session: &Session| session.name == name || session.who != Who::Guest;
         if self.hub.session(session).is_none_or(keeps) {
             return Ok(());
+        }
+        if self.doors.is_taken(&name) {
+            return Err(Refusal { field: Some("name"), ..Refusal::new(id, ErrorCode::NameTaken, NAME_TAKEN) });
         }
         if !self.hub.handle_name(session, name) {
             return Err(Refusal::field(id, "name", "'name' is accepted only with the first join"));

@@ -25,6 +25,8 @@ pub enum ErrorCode {
     Unauthorized,
     /// Whoever asks is known, and may not do this.
     Forbidden,
+    /// The name is that of somebody known, or looks like it.
+    NameTaken,
 }
 
 impl ErrorCode {
@@ -43,6 +45,7 @@ impl ErrorCode {
             ErrorCode::NotResumable => "not_resumable",
             ErrorCode::Unauthorized => "unauthorized",
             ErrorCode::Forbidden => "forbidden",
+            ErrorCode::NameTaken => "name_taken",
         }
     }
 

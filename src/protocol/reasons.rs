@@ -18,6 +18,9 @@ pub const UNKNOWN_TOKEN: &str = "unknown session token; join again";
 /// The refusal of credentials by which nobody is known.
 pub const UNKNOWN_PERSON: &str = "nobody is known by this token";
 
+/// The refusal of a name that a guest may not take.
+pub const NAME_TAKEN: &str = "this is the name of somebody who is known here, or looks like it; choose another one";
+
 /// The refusal of a request before its client has said who it is.
 pub const AUTH_FIRST: &str = "say first who this is: 'auth', with a token";
 

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use unicode_normalization::UnicodeNormalization as _;
+
 /// A member's name: 1 to 32 characters of Unicode, none of them invisible. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name(Arc<str>);
@@ -78,6 +80,18 @@ impl Name {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns how the name looks, for comparison only: two names that look the same to somebody who glances at them
+    /// have the same look. Compatible characters count as one (NFKC, UAX #15), and so do upper and lower case; blanks
+    /// and what cannot be seen do not count. Letters of other scripts that resemble each other count as different.
+    pub fn look(&self) -> String {
+        // Twice: what one of the two makes, the other may change.
+        let once = |text: &str| -> String {
+            let seen = text.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+            seen.filter(|c| !is_space(*c) && !is_invisible(*c)).collect()
+        };
+        once(&once(&self.0))
     }
 }
 
@@ -203,6 +217,26 @@ mod tests {
                 (Err(fault), None) => assert_eq!(vector["refused"], word(fault), "{name:?}"),
                 (read, _) => panic!("{name:?} is {read:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn names_that_look_the_same() {
+        let look = |name: &str| Name::parse(name).unwrap().look();
+        for (a, b) in [
+            ("Alice", "alice"),
+            ("Alice", "A l i c e"),
+            ("Alice", "Ａｌｉｃｅ"),
+            ("Alice", "𝐀lice"),
+            ("Zoë", "Zoe\u{308}"),
+            ("Straße", "STRASSE"),
+            ("ﬁn", "FIN"),
+            ("№1", "no1"),
+        ] {
+            assert_eq!(look(a), look(b), "{a} {b}");
+        }
+        for (a, b) in [("Alice", "Alicia"), ("Zoë", "Zoe"), ("a", "b"), ("1", "l")] {
+            assert_ne!(look(a), look(b), "{a} {b}");
         }
     }
 

@@ -481,7 +481,7 @@ export class Client extends Emitter {
       await this.#requests.ask({ type: "join", room: room.id, ...room._start(), ...naming });
     } catch (error) {
       if (error.code === "lost" || room.joined || this.#rooms.get(room.id) !== room) return;
-      if (error.code === "unauthorized" || error.code === "forbidden") return room._remove(error);
+      if (["unauthorized", "forbidden", "name_taken"].includes(error.code)) return room._remove(error);
       if (naming.name) this.#isNamed = false;
       if (error.code === "already_joined" && this.#deliveries.has(room)) return;
       if (error.code === "already_joined") {

@@ -1,8 +1,11 @@
 //! Who may do what, through the whole machine: bytes in, bytes out. The matrix is made from the table of rights.
 
+use super::sealed::{Client, sealing};
 use super::*;
 use crate::access::{Credential, Door, Doors, Grants, Operation, Person, Sub};
+use crate::crypto::sealed::Pin;
 use crate::types::{Name, Right, RoomId, RoomPattern};
+use serde_json::json;
 
 /// Somebody in an access file; the token is the sub.
 fn person(sub: &str, grants: &[(&str, Right)]) -> Person {
@@ -114,14 +117,49 @@ enum Way {
     First,
     /// A WebSocket on no room, whose client then says who it is.
     Auth,
+    /// A sealed socket, whose client says it inside.
+    Sealed,
     /// HTTP.
     Http,
 }
 
-const WAYS: [Way; 4] = [Way::Header, Way::First, Way::Auth, Way::Http];
+const WAYS: [Way; 5] = [Way::Header, Way::First, Way::Auth, Way::Sealed, Way::Http];
+
+/// Returns how something is asked for in the room `r` over a socket, and the type of the answer if it is done.
+fn asked(operation: Operation) -> Option<(&'static str, &'static str)> {
+    match operation {
+        Operation::Join => Some((r#"{"type":"join","id":2,"room":"r"}"#, "joined")),
+        Operation::History => Some((r#"{"type":"history","id":3,"room":"r"}"#, "history")),
+        Operation::Members => Some((r#"{"type":"members","id":3,"room":"r"}"#, "members")),
+        Operation::Send => Some((r#"{"type":"send","id":3,"room":"r","body":7}"#, "ack")),
+        Operation::Signal => Some((r#"{"type":"signal","id":3,"room":"r","body":"secret"}"#, "")),
+        Operation::Listen | Operation::Publish => None,
+    }
+}
+
+/// Tries something in the room `r` over a sealed socket.
+fn attempt_sealed(world: &mut World, pin: &Pin, who: Option<&str>, operation: Operation) -> Option<bool> {
+    let (json, kind) = asked(operation)?;
+    let mut client = Client::open(world, pin, 50);
+    if let Some(token) = who {
+        client.say(world, &format!("{{\"type\":\"auth\",\"id\":1,\"token\":\"{token}\"}}\n"));
+    }
+    if operation != Operation::Join {
+        client.say(world, "{\"type\":\"join\",\"id\":2,\"room\":\"r\"}\n");
+    }
+    let before = client.heard.len();
+    client.say(world, &format!("{json}\n"));
+    Some(match operation {
+        Operation::Signal => has(world, 0, "signal"),
+        _ => client.heard[before..].iter().any(|object| object["type"] == kind),
+    })
+}
 
 /// Tries something in the room `r`. Returns whether it was done; `None` if there is no such way to do it.
-fn attempt(world: &mut World, who: Option<&str>, way: Way, operation: Operation) -> Option<bool> {
+fn attempt(world: &mut World, pin: &Pin, who: Option<&str>, way: Way, operation: Operation) -> Option<bool> {
+    if way == Way::Sealed {
+        return attempt_sealed(world, pin, who, operation);
+    }
     let headers = bearer(who);
     if way == Way::Http {
         let (line, body) = match operation {
@@ -150,15 +188,10 @@ fn attempt(world: &mut World, who: Option<&str>, way: Way, operation: Operation)
     if way == Way::Auth {
         say(world, 50, r#"{"type":"join","id":2,"room":"r"}"#);
     }
-    let asks = match operation {
-        Operation::Join => None,
-        Operation::History => Some((r#"{"type":"history","id":3,"room":"r"}"#, "history")),
-        Operation::Members => Some((r#"{"type":"members","id":3,"room":"r"}"#, "members")),
-        Operation::Send => Some((r#"{"type":"send","id":3,"room":"r","body":7}"#, "ack")),
-        Operation::Signal => Some((r#"{"type":"signal","id":3,"room":"r","body":"secret"}"#, "")),
-        Operation::Listen | Operation::Publish => return None,
-    };
-    let Some((json, kind)) = asks else { return Some(has(world, 50, "joined")) };
+    let (json, kind) = asked(operation)?;
+    if operation == Operation::Join {
+        return Some(has(world, 50, kind));
+    }
     // An upgrade that was refused is no socket.
     if status(world, 50) != 101 {
         return Some(false);
@@ -187,10 +220,11 @@ fn everybody_may_do_what_they_are_granted_and_nothing_else() {
         for (who, granted) in roles {
             for operation in Operation::all() {
                 for way in WAYS {
-                    let mut world = world_of(guests);
+                    let (mut world, pin) = sealing();
+                    know(&mut world, guests, people());
                     // A witness, who hears what is said.
                     upgrade(&mut world, 0, "/rooms/r/ws", &bearer(Some("moderator")));
-                    let Some(done) = attempt(&mut world, who, way, operation) else { continue };
+                    let Some(done) = attempt(&mut world, &pin, who, way, operation) else { continue };
                     let case = format!("{who:?} {operation:?} by {way:?}, guests {guests:?}");
                     assert_eq!(done, granted.max(guests) >= Some(operation.needs()), "{case}: {}", text(&world, 50));
                     let writes = matches!(operation, Operation::Send | Operation::Publish);
@@ -492,6 +526,34 @@ fn people_have_the_name_by_which_they_are_known() {
     let message = heard.iter().find(|object| object["type"] == "message").unwrap();
     assert_eq!((&heard[0]["name"], &message["from"]["name"]), (&"WRITER".into(), &"WRITER".into()));
     assert!(heard[0]["sub"] == "file:writer" && !message.to_string().contains("file:"), "others never see the sub");
+}
+
+#[test]
+fn guests_do_not_take_the_names_of_people() {
+    let (mut world, pin) = sealing();
+    know(&mut world, Some(Right::Send), people());
+    for (index, name, taken) in [(0, "w%20riter", true), (1, "WRITER", true), (2, "writers", false)] {
+        upgrade(&mut world, index, &format!("/rooms/r/ws?name={name}"), "");
+        request(&mut world, 10 + index, &format!("POST /rooms/r/messages?name={name}"), "", "7");
+        // A page asks by a plain GET why its upgrade was refused.
+        request(&mut world, 20 + index, &format!("GET /rooms/r/ws?name={name}"), "", "");
+        let expected = if taken { [409, 409, 409] } else { [101, 201, 426] };
+        assert_eq!([index, 10 + index, 20 + index].map(|index| status(&world, index)), expected, "{name}");
+    }
+    assert!(text(&world, 0).contains("\"code\":\"name_taken\""));
+    // Whoever is known may be called so, and two of them the same.
+    upgrade(&mut world, 3, "/rooms/r/ws?name=WRITER", &bearer(Some("writer")));
+    assert!(has(&world, 3, "joined"));
+    // On a sealed socket the name goes with the first join.
+    let mut client = Client::open(&mut world, &pin, 4);
+    for (id, name, kind) in [(1, "Writer", "error"), (2, "ann", "joined")] {
+        client.say(&mut world, &format!("{{\"type\":\"join\",\"id\":{id},\"room\":\"r\",\"name\":\"{name}\"}}\n"));
+        let answer = client.heard.iter().find(|object| object["id"] == id).unwrap();
+        assert_eq!(
+            (&answer["type"], &answer["field"]),
+            (&kind.into(), &if id == 1 { "name".into() } else { json!(null) })
+        );
+    }
 }
 
 #[test]

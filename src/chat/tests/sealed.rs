@@ -6,7 +6,7 @@ use crate::crypto::sealed::{Initiator, Pin, SealedKey, Transport};
 use crate::engine::Fact;
 use crate::ws::code;
 
-fn sealing() -> (World, Pin) {
+pub(super) fn sealing() -> (World, Pin) {
     sealing_with(Sizes::USUAL)
 }
 
@@ -52,19 +52,19 @@ fn comes_unheard(world: &mut World, index: u32) {
 }
 
 /// The client's side of a sealed socket.
-struct Client {
+pub(super) struct Client {
     index: u32,
     transport: Transport,
     /// The number of received bytes that are read already.
     at: usize,
-    heard: Vec<serde_json::Value>,
+    pub(super) heard: Vec<serde_json::Value>,
     /// The line that goes on in the next frame.
     tail: String,
     close: Option<u16>,
 }
 
 impl Client {
-    fn open(world: &mut World, pin: &Pin, index: u32) -> Client {
+    pub(super) fn open(world: &mut World, pin: &Pin, index: u32) -> Client {
         ask(world, index, "/ws", OFFER);
         world.settle();
         let got = world.peers[&index].got.clone();
@@ -91,7 +91,7 @@ impl Client {
         masked(0x82, &self.seal(lines), [9, 8, 7, 6])
     }
 
-    fn say(&mut self, world: &mut World, lines: &str) {
+    pub(super) fn say(&mut self, world: &mut World, lines: &str) {
         let frame = self.frame(lines);
         world.send(self.index, &frame);
         world.settle();

@@ -1,7 +1,7 @@
 // Finds out why the server refuses an upgrade: a browser does not say, but a fetch of the same URL does.
 
 /** Statuses after which asking again is useless. */
-const FINAL = [400, 401, 403, 404, 421];
+const FINAL = [400, 401, 403, 404, 409, 421];
 
 /**
  * Asks the server why it refused an upgrade of this URL. With a pin the answer is only a guess: whoever gives it has not
