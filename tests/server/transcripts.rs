@@ -79,12 +79,15 @@ impl Play {
         let arguments = arguments.split_whitespace().filter(|word| *word != "fresh");
         let arguments = arguments.map(|word| if word == "access.toml" { people } else { word });
         let mut arguments: Vec<&str> = arguments.collect();
-        if arguments.contains(&"--access-file") {
+        if arguments.contains(&"--access-file") && !arguments.contains(&"--guests") {
             arguments.extend(["--guests", "none"]);
         }
         let key = arguments.contains(&"--sealed-key").then(Key::new);
         let server = match &key {
-            Some(key) => key.serve(&[]),
+            Some(key) => {
+                let is_key = |word: &&&str| !["--sealed-key", "KEY"].contains(*word);
+                key.serve(&arguments.iter().filter(is_key).copied().collect::<Vec<_>>())
+            }
             None => Server::start(&arguments),
         };
         let (speakers, known, renewed, output) = Default::default();

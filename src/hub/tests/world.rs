@@ -635,9 +635,7 @@ impl Judge {
                 }
             }
             Heard::Left { id, room } => {
-                if id.is_some() {
-                    self.answer(*id)?;
-                }
+                id.map_or(Ok(()), |_| self.answer(*id))?;
                 self.kept.remove(room);
                 self.returns.remove(room);
                 self.stays.remove(room);
