@@ -75,7 +75,12 @@ impl Doors {
     /// Returns who shows this token, if anybody is known by it. It takes as long for one that nobody has: what is
     /// compared are digests, of which a stranger cannot choose a part.
     pub fn by_token(&self, token: &[u8]) -> Option<&Arc<Identity>> {
-        self.by_credential.get(&Credential::of(token))
+        self.by_credential(&Credential::of(token))
+    }
+
+    /// Returns who is known by this credential.
+    pub fn by_credential(&self, credential: &Credential) -> Option<&Arc<Identity>> {
+        self.by_credential.get(credential)
     }
 
     /// Returns what somebody, who was known once, is by now: what is granted may have changed. `None` if their

@@ -3,6 +3,7 @@
 //! Compiled for tests and fuzzers only; they may use every pure part, and likewise know no socket, file or clock,
 //! except for `database`, which tests files.
 
+mod access;
 mod at_rest;
 mod canary;
 #[cfg(feature = "client")]
@@ -22,6 +23,7 @@ mod strict_http;
 pub mod world;
 pub mod ws_stream;
 
+pub use access::access;
 pub use at_rest::at_rest;
 pub use canary::canary;
 #[cfg(feature = "client")]
@@ -41,6 +43,7 @@ pub type Body = fn(&[u8]);
 
 /// The targets by their names. [`client_json`] is separate, since it takes a function that measures allocations.
 pub const TARGETS: &[(&str, Body)] = &[
+    ("access", access),
     ("at_rest", at_rest),
     #[cfg(feature = "client")]
     ("client_hears", client_hears),

@@ -118,6 +118,7 @@ const PURE: &[&str] = &[
     "testing/log",
     "testing/random",
     "testing/store",
+    "fuzzing/access",
     "fuzzing/at_rest",
     "fuzzing/client_hears",
     "fuzzing/client_json",
