@@ -103,8 +103,10 @@ pub trait Edge {
 /// A part of a turn, by what one step of it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// A read, with all that follows from it: up to 32 requests, or a TLS handshake.
+    /// A read, with all that follows from it: up to 32 requests.
     Reading,
+    /// A read that makes a handshake of TLS go on, which may take milliseconds.
+    Handshaking,
     /// A read that is answered only if it asks for a static page or a health check.
     ReadingAhead,
     /// All deliveries and pages that the edge allows.
@@ -131,6 +133,8 @@ pub struct Turn {
     answers: Vec<StoreEvent>,
     /// Connections to read.
     ready: FairLine,
+    /// Those whose read costs much: otherwise all others would wait behind a signature for each of them.
+    handshaking: FairLine,
     /// Those of them that may ask for something light, and were not looked at for that.
     ahead: FairLine,
     /// Connections that have just become ready, or have something to write.
@@ -171,6 +175,7 @@ impl Turn {
         self.expire(edge);
         self.carry_out(edge);
         self.ready.forget(&self.closed);
+        self.handshaking.forget(&self.closed);
         self.ahead.forget(&self.closed);
         self.backlog.forget(&self.closed);
         edge.free(&mut self.closed);
@@ -194,7 +199,10 @@ impl Turn {
             let mut done = 0;
             while has_time && let Some(conn) = fresh.get(done).copied() {
                 if edge.engine().net.get(conn).is_some() {
-                    read(edge, conn);
+                    match edge.is_cheap_to_read(conn) {
+                        true => read(edge, conn),
+                        false => self.line_up(edge, conn),
+                    }
                     has_time = edge.has_time();
                 }
                 done += 1;
@@ -210,13 +218,30 @@ impl Turn {
             has_time = edge.has_time();
         }
         self.read_ahead(edge);
+        self.go_on_with_handshakes(edge);
         self.measure(edge, Measuring::BehindReads);
+    }
+
+    /// Reads from those who make a handshake of TLS, while there is time for that, and from one at least. Addresses take
+    /// turns at it, and everybody else goes first, however many handshakes there are.
+    fn go_on_with_handshakes<E: Edge>(&mut self, edge: &mut E) {
+        if self.handshaking.is_empty() {
+            return;
+        }
+        edge.begin_part(Part::Handshaking);
+        while let Some(conn) = self.handshaking.next() {
+            read(edge, conn);
+            if !edge.has_time() {
+                break;
+            }
+        }
     }
 
     /// Asks the kernel what it holds unread, if that may be too much.
     fn measure<E: Edge>(&self, edge: &mut E, now: Measuring) {
-        if let Some(stalled) = edge.engine().net.note_unserved(self.ready.len(), now) {
-            let unread: Vec<_> = self.ready.iter().chain(stalled).map(|conn| (conn, edge.unread(conn))).collect();
+        if let Some(stalled) = edge.engine().net.note_unserved(self.ready.len() + self.handshaking.len(), now) {
+            let waiting = self.ready.iter().chain(self.handshaking.iter());
+            let unread: Vec<_> = waiting.chain(stalled).map(|conn| (conn, edge.unread(conn))).collect();
             edge.engine().net.measured(unread.into_iter(), now);
         }
     }
@@ -228,6 +253,9 @@ impl Turn {
             return;
         }
         let of = edge.engine().net.takes_turns_as(conn);
+        if !edge.is_cheap_to_read(conn) {
+            return self.handshaking.join(conn, of);
+        }
         self.ready.join(conn, of);
         if edge.engine().may_be_light(conn) {
             self.ahead.join(conn, of);
@@ -245,7 +273,7 @@ impl Turn {
         let mut served = Vec::new();
         while let Some(conn) = self.ahead.next() {
             let waits = self.ready.has(conn) && edge.engine().may_be_light(conn);
-            if !waits || !edge.is_cheap_to_read(conn) {
+            if !waits {
                 continue;
             }
             edge.engine().answer_light_alone(true);
@@ -303,7 +331,7 @@ impl Turn {
     /// the server that is late.
     fn expire<E: Edge>(&self, edge: &mut E) {
         if let Some(asked_at) = edge.asked_at() {
-            let waits = |conn| self.ready.has(conn) || self.backlog.has(conn);
+            let waits = |conn| self.ready.has(conn) || self.handshaking.has(conn) || self.backlog.has(conn);
             edge.engine().expire(asked_at, waits);
         }
     }
@@ -328,7 +356,7 @@ impl Turn {
             more |= edge.is_inline();
             edge.submit(&mut self.requests)?;
         }
-        let is_left_over = !self.ready.is_empty() || !self.backlog.is_empty();
+        let is_left_over = !self.ready.is_empty() || !self.handshaking.is_empty() || !self.backlog.is_empty();
         Ok(more || is_left_over || self.is_last_to_read || edge.engine().has_dirty())
     }
 }

@@ -252,11 +252,14 @@ export class Client extends Emitter {
    */
   close() {
     const isRest = this.#saved.rest !== null && this.waiting > 0;
+    const hasEnded = this.#connection.isOpen && !isRest;
     const error = new RacerdError("closed", "the client was closed before this was acknowledged");
     this.#connection.stop(error, null, isRest ? COMING_BACK : undefined);
     this.#rooms.clear();
     this.#deliveries.clear();
-    // Without cursors: a later client begins with the newest messages, as the same member.
+    // No token brings an ended session back. What is kept of another one has no cursors: a later client begins with the
+    // newest messages, as the same member.
+    if (hasEnded) this.#saved.end();
     this.save();
     this.#saved.close();
   }

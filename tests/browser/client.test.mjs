@@ -222,6 +222,33 @@ test("a message of which the new log knows nothing fails, and queued ones are se
   assert.deepEqual(heard.map(({ seq, body }) => [seq, body.text]), [[1, "before"], [1, "first of the new log"], [2, "said while away"]]);
 });
 
+test("a client that is closed with nothing left to say forgets its session, and its next one begins another", async (t) => {
+  const server = await Server.start(t);
+  let kept = null;
+  const store = { load: () => kept, save: (saved) => void (kept = saved) };
+  const members = [];
+  for (const isOpen of [true, false, true]) {
+    const client = connect({ base: server.base, name: "ann", WebSocket, store });
+    const troubles = [];
+    client.on("trouble", (error) => troubles.push(error));
+    client.on("welcome", ({ member }) => members.push(member));
+    const room = client.join("r1");
+    await until("joined", () => room.joined);
+    await room.send("x").done;
+    assert.equal(typeof kept.token, "string");
+    if (!isOpen) {
+      await server.kill();
+      await until("lost", () => client.state.phase === "waiting");
+    }
+    client.close();
+    // Without a connection nothing was said to the server, and the session may go on.
+    assert.equal(typeof kept.token === "string", !isOpen);
+    assert.deepEqual(troubles, []);
+    if (!isOpen) await server.restart();
+  }
+  assert.equal(new Set(members).size, 2, "the first has ended, the second went on");
+});
+
 test("messages that are too fast for the server wait, and each is stored once", async (t) => {
   const server = await Server.start(t, "--request-burst", "5", "--request-rate", "50", "--error-budget", "0");
   const { room, heard } = await joined(t, server.base);

@@ -1,6 +1,6 @@
 //! Turns at an edge that is made for the test: whom a turn reads, and the last turns of a server that is told to stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
@@ -17,6 +17,9 @@ struct Porch {
     left: usize,
     /// Those ahead.
     ahead: usize,
+    /// Connections whose reads cost much, and for how many of those a turn has time.
+    dear: BTreeSet<ConnId>,
+    handshakes: usize,
     got: Vec<u8>,
     /// How many more connections the memory allowed in the last turn.
     openings: usize,
@@ -34,6 +37,8 @@ impl Porch {
             steps: usize::MAX,
             left: 0,
             ahead: 1,
+            dear: BTreeSet::new(),
+            handshakes: 1,
             got: Vec::new(),
             openings: 0,
         }
@@ -57,6 +62,7 @@ impl Edge for Porch {
         self.left = match part {
             Part::Reading => self.steps,
             Part::ReadingAhead => self.ahead,
+            Part::Handshaking => self.handshakes,
             Part::Delivering | Part::Writing => usize::MAX,
         };
     }
@@ -88,8 +94,8 @@ impl Edge for Porch {
         Some(self.engine.net.now().mono)
     }
 
-    fn is_cheap_to_read(&mut self, _: ConnId) -> bool {
-        true
+    fn is_cheap_to_read(&mut self, conn: ConnId) -> bool {
+        !self.dear.contains(&conn)
     }
 
     fn read(&mut self, conn: ConnId) {
@@ -202,6 +208,34 @@ fn health_and_the_page_are_answered_in_the_turn_that_does_not_come_to_them() {
     let Ok(_) = turn.run(&mut porch, NOW);
     let Ok(more) = turn.run(&mut porch, NOW);
     assert!(!more, "nobody is left over");
+}
+
+/// The attack: handshakes of many addresses, each of which takes longer than a turn has time for. Nobody else waits for
+/// more than one of them, and they take turns.
+#[test]
+fn nobody_waits_behind_handshakes_but_those_who_make_one() {
+    for few in [true, false] {
+        let attackers: Vec<ConnId> = (0..if few { 6 } else { 60 }).map(|index| conn(index, 1)).collect();
+        let (honest, newcomer) = (conn(90, 1), conn(91, 1));
+        let conns = [attackers.as_slice(), &[newcomer, honest]].concat();
+        let (mut porch, mut turn) = busy(&conns, 1, |_| get("/rooms/r/members"));
+        porch.steps = 1000;
+        porch.dear = attackers.iter().copied().chain([newcomer]).collect();
+        let handshakes = |porch: &Porch| porch.dear.iter().filter(|conn| porch.unread[conn].is_empty()).count();
+        let addresses = attackers.len().div_ceil(10) + 1;
+        for turns in 1..=conns.len() {
+            // Whoever has said all says more.
+            porch.unread.insert(honest, get("/rooms/r/members").into_bytes());
+            porch.ready.push(honest);
+            let Ok(_) = turn.run(&mut porch, NOW);
+            assert!(porch.unread[&honest].is_empty(), "turn {turns}");
+            assert_eq!(handshakes(&porch), turns.min(porch.dear.len()), "one in each turn");
+            assert!(turns < addresses || porch.unread[&newcomer].is_empty(), "its address has its turn by {turns}");
+        }
+        let Ok(_) = turn.run(&mut porch, NOW);
+        let Ok(more) = turn.run(&mut porch, NOW);
+        assert!(!more, "nobody is left over");
+    }
 }
 
 /// Nor do many health checks of one address keep those of others waiting.

@@ -164,6 +164,11 @@ export class SavedSession {
     this.#outbox?.change(new Set([key]), { failed: { code, message } });
   }
 
+  /** Forgets the session, which has ended. Rows that have failed stay those of the old one. */
+  end() {
+    Object.assign(this, { session: randomText(12), token: null });
+  }
+
   /** Starts over: another window has taken this session. */
   abandon() {
     this.#release?.();
