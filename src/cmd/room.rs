@@ -135,7 +135,8 @@ impl RoomArgs {
         RunOptions {
             target: &self.target,
             pin: self.pin,
-            name: self.name.clone().filter(|_| self.pin.is_none()),
+            // Whoever says who it is has the name by which it is known.
+            name: self.name.clone().filter(|_| self.pin.is_none() && self.token.is_none()),
             ca: self.ca.clone(),
             follow: self.follow,
             connect_timeout: limit(self.timeout.unwrap_or(TIMEOUT)),
@@ -155,6 +156,11 @@ impl RoomArgs {
             Some(token) => session.authenticating(token.clone()),
             None => session,
         }
+    }
+
+    /// Returns whether a token says who this is, so that the server gives the name.
+    pub fn says_who(&self) -> bool {
+        self.token.is_some()
     }
 
     /// Warns, once a run, if other users of the machine can see the room key or the token.

@@ -80,6 +80,11 @@ fn run(args: Args) -> Result<(), Failure> {
     let mut args = RoomArgs::read(args)?;
     args.warn_of_secrets();
     let cipher = args.cipher();
+    if cipher.is_some() && args.name.is_none() && args.says_who() {
+        let text = "send: with --token, a room key needs --name, too: the name by which the server knows you, since it is \
+                    sealed into each message";
+        return Err(Failure::Usage(text.into()));
+    }
     if cipher.is_some() && args.name.is_none() {
         // What is sealed names its author, so the author cannot wait for the server to choose the name.
         args.name = Some(guest_name().map_err(|why| Failure::Failed(why.into()))?);

@@ -117,7 +117,8 @@ export class Client extends Emitter {
     if (pin !== undefined && !isKey(pin)) throw new RangeError(`A pin ${KEY_RULE}`);
     this.#base = base;
     this.#source = token;
-    this.name = name;
+    // Whoever says who it is gets its name from the server: nothing may be sealed under another one before.
+    this.name = token === undefined ? name : undefined;
     this.formerly = new Set(formerly);
     this.#saved = new SavedSession(store, { base, name, pin }, () => this.emit("storage", this.storage));
     this.#isDelivery = delivery !== undefined;

@@ -138,6 +138,18 @@ test("over a sealed socket the token goes inside", async (t) => {
   await room.send("hello").done;
 });
 
+test("in a room with a key, what is sealed names its author as the server does, whatever was wished for", async (t) => {
+  const { server } = await start(t);
+  const roomKey = Buffer.alloc(32, 7).toString("base64url");
+  const client = open(t, server.base, { token: "t-ann", name: "somebody" });
+  const room = client.join("r1", { roomKey });
+  const heard = [];
+  room.on("message", (message) => heard.push(message));
+  await room.send("sealed before there was a connection").done;
+  await until("heard", () => heard.length === 1);
+  assert.deepEqual([heard[0].inside.name, heard[0].from.name, heard[0].marks], ["Ann", "Ann", []]);
+});
+
 test("the page says that guests are not let in, and that they only read", async (t) => {
   const { server } = await start(t);
   const context = await profile(t, { expects: (text) => /status of 401/.test(text) });

@@ -191,6 +191,17 @@ fn the_command_line_says_who_it_is() {
         let refused = racerd(&["tail", &url, "--token", &format!("@{}", wrong.display())]);
         ended(&refused, 1, "nobody is known by this token");
     }
+    // What is sealed for a room names its author, as the server does.
+    let sealed = url.replace("team-a", "team-sealed");
+    let room_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let key = folder.path().join("room.key");
+    fs::write(&key, room_key).unwrap();
+    let key = format!("@{}", key.display());
+    ended(&racerd(&["send", &sealed, "hello", "--token", &writer, "--room-key", &key]), 2, "needs --name, too");
+    let sent = racerd(&["send", &sealed, "hello", "--token", &writer, "--room-key", &key, "--name", "Will"]);
+    assert!(sent.status.success(), "{sent:?}");
+    let heard = racerd(&["tail", &sealed, "--token", &reader, "--room-key", &key, "--last", "1"]);
+    assert_eq!(String::from_utf8(heard.stdout).unwrap(), "Will: hello\n");
     // Whoever follows stops once the token is gone, and says so.
     let mut child = Server::program();
     let child = child.args(["tail", &url, "--follow", "--last", "1", "--token", &reader]);
