@@ -134,7 +134,7 @@ impl Chat {
             era: None,
             at: net.now().wall,
         };
-        self.hand_in_or_wait(net, append);
+        self.hand_in_or_wait(net, append, who.clone());
         Ok(())
     }
 

@@ -5,6 +5,8 @@ use std::collections::{HashMap, VecDeque};
 
 use super::Chat;
 use super::shares::Shares;
+use crate::access::{Operation, Who};
+use crate::api::answers;
 use crate::conn::Waits;
 use crate::engine::Connections;
 use crate::protocol::{Command, Request};
@@ -16,8 +18,8 @@ use crate::types::{ConnId, Millis, RoomId};
 pub(super) enum Wish {
     /// A request over a socket.
     Request(Request),
-    /// A POST.
-    Publish(Append),
+    /// A POST, and whose.
+    Publish(Append, Who),
 }
 
 /// The reason why a message is postponed.
@@ -65,7 +67,7 @@ impl Wish {
                 (size_of::<Request>(), body.len())
             }
             Wish::Request(_) => (size_of::<Request>(), 0),
-            Wish::Publish(append) => (size_of::<Append>(), append.body.len()),
+            Wish::Publish(append, _) => (size_of::<Append>(), append.body.len()),
         };
         (outside + body) as i64
     }
@@ -111,11 +113,11 @@ impl Chat {
     }
 
     /// Hands a POST's message in, as soon as it may go to the store.
-    pub(super) fn hand_in_or_wait(&mut self, net: &mut Connections, append: Append) {
+    pub(super) fn hand_in_or_wait(&mut self, net: &mut Connections, append: Append, who: Who) {
         let conn = append.ticket.conn;
         match self.obstacle(net, conn, Some(append.room.clone()), Some(append.body.len())) {
             None => self.hand_in(net, append),
-            Some(obstacle) => self.postpone(net, conn, obstacle, Wish::Publish(append)),
+            Some(obstacle) => self.postpone(net, conn, obstacle, Wish::Publish(append, who)),
         }
     }
 
@@ -159,7 +161,11 @@ impl Chat {
             // A connection that is gone has left its line.
             let Some(wish) = self.take_wish(net, conn) else { continue };
             match wish {
-                Wish::Publish(append) => self.hand_in(net, append),
+                Wish::Publish(append, who) => {
+                    if self.may_still_publish(net, &append, &who) {
+                        self.hand_in(net, append);
+                    }
+                }
                 Wish::Request(request) => {
                     Chat::waits_no_more(net, conn);
                     self.carry_out_or_refuse(net, conn, request);
@@ -179,7 +185,11 @@ impl Chat {
             }
             let Some(wish) = self.take_wish(net, conn) else { continue };
             match wish {
-                Wish::Publish(append) => self.hand_in_or_wait(net, append),
+                Wish::Publish(append, who) => {
+                    if self.may_still_publish(net, &append, &who) {
+                        self.hand_in_or_wait(net, append, who);
+                    }
+                }
                 Wish::Request(request) => {
                     Chat::waits_no_more(net, conn);
                     if let Some(request) = self.now_or_later(net, conn, request) {
@@ -188,6 +198,20 @@ impl Chat {
                 }
             }
             net.release(conn);
+        }
+    }
+
+    /// Returns whether whoever sent a POST may do so by now: it may have waited while that changed. If not, it is
+    /// refused.
+    fn may_still_publish(&self, net: &mut Connections, append: &Append, who: &Who) -> bool {
+        let known = self.doors.now(who).ok_or_else(answers::unknown_token);
+        let allowed = known.and_then(|who| self.may(&who, Operation::Publish, &append.room).map_err(answers::denied));
+        match allowed {
+            Ok(()) => true,
+            Err(problem) => {
+                net.refuse(append.ticket.conn, problem, None);
+                false
+            }
         }
     }
 

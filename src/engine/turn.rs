@@ -222,8 +222,8 @@ impl Turn {
         self.measure(edge, Measuring::BehindReads);
     }
 
-    /// Reads from those who make a handshake of TLS, while there is time for that, and from one at least. Addresses take
-    /// turns at it, and everybody else goes first, however many handshakes there are.
+    /// Reads from those who make a handshake of TLS, while there is time for that, and from one at least. Addresses
+    /// take turns at it, and everybody else goes first, however many handshakes there are.
     fn go_on_with_handshakes<E: Edge>(&mut self, edge: &mut E) {
         if self.handshaking.is_empty() {
             return;

@@ -466,6 +466,32 @@ fn whoever_is_no_longer_known_is_gone_wherever_they_are() {
     }
 }
 
+/// A POST that waits for its place at the store is looked at once more when it has one.
+#[test]
+fn what_waits_is_refused_if_it_may_not_be_done_any_more() {
+    for (people, expected) in [
+        (people(), 201),
+        (vec![person("writer", &[("r", Right::Read)])], 403),
+        (vec![person("moderator", &[("*", Right::Send)])], 401),
+    ] {
+        let mut world = world_of(None);
+        world.answers_at_once = false;
+        let half = format!("\"{}\"", "x".repeat(Sizes::USUAL.append_bytes / 2 - 100));
+        for index in 0..3 {
+            request(&mut world, index, "POST /rooms/r/messages", &bearer(Some("writer")), &half);
+        }
+        assert_eq!(world.engine.app.postponed(), 1);
+        let waiting = (0..3).find(|index| text(&world, *index).is_empty()).unwrap();
+        know(&mut world, None, people);
+        world.answers_at_once = true;
+        world.settle();
+        world.settle();
+        let answers: Vec<u16> = (0..3).map(|index| status(&world, index)).collect();
+        assert_eq!(answers.iter().filter(|status| **status == expected).count(), if expected == 201 { 3 } else { 1 });
+        assert_eq!(stored(&world), if expected == 201 { 3 } else { 2 }, "{waiting}");
+    }
+}
+
 /// Somebody's rights are looked at anew when they come back.
 #[test]
 fn a_resumed_session_has_the_rights_of_now() {
