@@ -12,8 +12,8 @@ settings! {
         /// that port. Port 0 lets the system choose one, which is printed at start.
         listen: Vec<Place> = "127.0.0.1:7077",
             Kind::List { item: "IP:PORT", one_at_least: true, read: address }, live false;
-        /// Let everyone who can reach a listener that is not loopback read and write every room. Such a listener is
-        /// refused without this.
+        /// Let guests read and write every room, also where others can reach a listener (unless guests or access-file
+        /// says otherwise). Such a listener is refused if none of the three says who may enter.
         open: bool = "false", Kind::Flag, live false;
         /// Host names by which the server may be asked, beside IP addresses, names without a dot, the machine's own and
         /// those of its certificates: the name at a proxy, say, which passes Host on. A page of the web could else
