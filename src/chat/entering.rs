@@ -50,6 +50,10 @@ impl Entering {
         Some(then)
     }
 
+    fn has(&self, conn: ConnId) -> bool {
+        self.by_conn.contains_key(&conn)
+    }
+
     /// Returns whether nothing may be asked on this socket before its client has said who it is.
     pub fn is_nobody(&self, conn: ConnId) -> bool {
         matches!(self.by_conn.get(&conn), Some((_, Then::Join(..) | Then::Greet)))
@@ -215,6 +219,9 @@ impl Chat {
                 Some(who) => {
                     self.hub.handle_identity(slot, who);
                     self.renew_rights(net, slot);
+                    if client != ConnId::NOBODY && !self.entering.has(client) {
+                        self.wait_if_guests_may_nothing(net, client, slot);
+                    }
                 }
                 None => {
                     self.turn_out(net, client, "this token counts no longer");

@@ -289,6 +289,16 @@ fn guests_who_may_do_nothing_do_not_stay() {
     say(&mut world, 1, r#"{"type":"auth","id":3,"token":"reader"}"#);
     world.pass(5_000);
     assert!(is_closed_with(&world, 0, 4005) && !is_closed_with(&world, 1, 4005));
+    // Nor does one that could do something before.
+    let mut world = world_of(Some(Right::Send));
+    upgrade(&mut world, 0, "/rooms/r/ws", "");
+    know(&mut world, None, people());
+    world.pass(5_000);
+    know(&mut world, None, vec![person("reader", &[("r", Right::Read)])]);
+    world.pass(4_999);
+    assert!(has(&world, 0, "left") && !is_closed_with(&world, 0, 4005));
+    world.pass(1);
+    assert!(is_closed_with(&world, 0, 4005));
     // Unless they may do something by then.
     let mut world = world_of(None);
     upgrade(&mut world, 0, "/ws", "");
