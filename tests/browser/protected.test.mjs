@@ -8,12 +8,22 @@ import { enter, library, live, Member, profile, relay, say, Server, shows, start
 
 const { load, remove } = await library();
 const { newKey } = await load("racerd.js");
+const { base64url, fromBase64url } = await load("racerd/bytes.js");
+const { hkdf, sha256, xchacha20poly1305 } = await load("racerd/noble.js");
 test.before(startBrowser);
 test.after(stopBrowser);
 test.after(remove);
 
 const NO_KEY = "Encrypted: the link you opened has no key";
 const WRONG_KEY = "Encrypted with another key";
+
+/** Seals a body as earlier pages did. */
+function inFirstForm(roomKey, room, k, body) {
+  const derived = hkdf(sha256, fromBase64url(roomKey), undefined, Buffer.from(`racerd e2e 1 ${room}`), 32);
+  const nonce = new Uint8Array(24);
+  const sealed = xchacha20poly1305(derived, nonce, Buffer.from(`racerd e2e 1\0${room}\0${k}`)).encrypt(Buffer.from(JSON.stringify(body)));
+  return { e2e: 1, k, n: base64url(nonce), c: base64url(sealed) };
+}
 
 /** Opens a window of this profile at an address, under a name. */
 async function open(context, url, name) {
@@ -217,6 +227,44 @@ test("the outbox stores sealed bodies, which are shown and sent after a reload",
   await shows(ann, ["before", "kept a secret"]);
   await until("sent", async () => (await entries()).length === 0);
   assert.deepEqual((await server.bodies("e2e.r")).length, 2);
+});
+
+test("what an earlier page sealed in the old form is sealed anew if it was never sent, and otherwise not sent", async (t) => {
+  const server = await Server.start(t);
+  const roomKey = newKey();
+  const line = await relay(t, server);
+  const ann = await opened(await profile(t), `${line.base}rooms/e2e.r#k=${roomKey}`, "ann");
+  line.holdsUp = true;
+  for (const text of ["never sent", "perhaps sent"]) await say(ann, text);
+  const change = (olds) => ann.evaluate((olds) => new Promise((resolve) => {
+    const open = indexedDB.open("racerd");
+    open.onsuccess = () => {
+      const store = open.result.transaction("entries", "readwrite").objectStore("entries");
+      const found = [];
+      store.openCursor().onsuccess = ({ target: { result: cursor } }) => {
+        if (!cursor) return open.result.close(), resolve(found);
+        found.push(cursor.value);
+        const old = olds[found.length - 1];
+        // As an earlier page left them: one whose session never began, and one of the present session.
+        if (old) cursor.update({ ...cursor.value, body: old, token: found.length === 1 ? null : cursor.value.token });
+        cursor.continue();
+      };
+    };
+  }), olds);
+  await until("kept", async () => (await change([])).length === 2);
+  const rows = await change([]);
+  await change(rows.map(({ key }, at) => inFirstForm(roomKey, "e2e.r", key, { text: ["never sent", "perhaps sent"][at] })));
+  line.cut();
+  line.mend();
+  await ann.reload();
+  await live(ann);
+  await shows(ann, ["never sent"]);
+  await ann.waitForSelector("#unsent .failed");
+  assert.match(await ann.innerText("#unsent"), /perhaps sent[^]*it is not known whether this was stored/);
+  await ann.click("#unsent .failed button");
+  await shows(ann, ["never sent", "perhaps sent"]);
+  assert.deepEqual((await server.bodies("e2e.r")).map(({ e2e }) => e2e), [2, 2]);
+  assert.deepEqual(await ann.$$eval("#log .marks .badge", (badges) => badges.map(({ textContent }) => textContent)), []);
 });
 
 test("a message from before the room had a key is not sent in the clear automatically", async (t) => {

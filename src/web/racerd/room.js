@@ -63,9 +63,9 @@ export class Room extends Emitter {
   /** A join was sent and is not answered. */
   _isAsked = false;
   /**
-   * The unacknowledged messages: {key, plain, body, name, at, since, isKept, resolve, reject, state:
+   * The unacknowledged messages: {key, plain, body, name, at, since, isKept, isAgain, resolve, reject, state:
    * "queued"|"in_flight"|"unknown"}. `body` is undefined until `plain` is sealed; `since` is a time of
-   * `performance.now()`.
+   * `performance.now()`; `isAgain`: the outbox has its row, with another body.
    */
   #outbox = [];
   #head = 0;
@@ -124,13 +124,18 @@ export class Room extends Emitter {
     this._keep(send);
   }
 
+  #sealAnew(send, plain) {
+    Object.assign(send, { plain, body: undefined, isAgain: true });
+    this.#seal(send);
+  }
+
   #sealed(body, k, kind) {
     return this.#reader.cipher.seal(body, k, { kind, name: normal(this.#client.name) });
   }
 
   async _keep(send) {
-    const { key, body, name, at } = send;
-    send.isKept = await this.#saved.add({ key, room: this.id, body, name, at });
+    const { key, body, name, at, isAgain } = send;
+    send.isKept = isAgain ? await this.#saved.write(key, { body, name }) : await this.#saved.add({ key, room: this.id, body, name, at });
   }
 
   #drop(send, error) {
@@ -275,11 +280,16 @@ export class Room extends Emitter {
       const send = { key, body, at, name, since: performance.now(), isKept: true, state };
       const made = this.#put(send);
       made.done.catch(() => {});
-      this.emit("unsent", { ...made, ...this.#open(body) });
+      const opened = this.#open(body);
+      this.emit("unsent", { ...made, ...opened });
       if (state === "failed") this.#drop(send, new RacerdError(failed.code, failed.message));
+      // Nothing was ever sent of it, so it need not keep its bytes: it is sealed in the form and under the name of now.
+      else if (row.token === null && isSealed(body) && !opened.unreadable) this.#sealAnew(send, opened.body);
     }
+    // The old form is written no more. Whether this one was stored, nobody knows.
+    this.#giveUp(({ body }) => body?.e2e === 1, "unknown_fate", UNKNOWN);
     this.#giveUp(({ state }) => state === "ended", "unknown_fate", UNKNOWN);
-    if (this.#reader) this.#giveUp(({ body }) => !isSealed(body), "not_encrypted", "it was written before this room had a key");
+    if (this.#reader) this.#giveUp(({ body }) => body !== undefined && !isSealed(body), "not_encrypted", "it was written before this room had a key");
     this.#outbox.push(...since);
   }
 

@@ -154,6 +154,11 @@ export class SavedSession {
     return isKept;
   }
 
+  /** Writes these fields into a row; resolves with whether it is kept. */
+  async write(key, fields) {
+    return this.#outbox ? this.#outbox.change(new Set([key]), fields) : false;
+  }
+
   remove(key) {
     this.unsent = this.unsent.filter((row) => row.key !== key);
     this.#outbox?.remove(key);
