@@ -102,7 +102,7 @@ export class Client extends Emitter {
   #isNamed = true;
   /** The option `token`. */
   #source;
-  /** The token shown last, and the one that the server refused. */
+  /** The token shown last, and the one refused. */
   #shown = null;
   #refusedToken = null;
   /** Only delivers what another tab's session left. */
@@ -117,7 +117,7 @@ export class Client extends Emitter {
     if (pin !== undefined && !isKey(pin)) throw new RangeError(`A pin ${KEY_RULE}`);
     this.#base = base;
     this.#source = token;
-    // Whoever says who it is gets its name from the server: nothing may be sealed under another one before.
+    // With a token the server gives the name; nothing may be sealed under another one.
     this.name = token === undefined ? name : undefined;
     this.formerly = new Set(formerly);
     this.#saved = new SavedSession(store, { base, name, pin }, () => this.emit("storage", this.storage));
@@ -385,7 +385,7 @@ export class Client extends Emitter {
     this.#requests.expect({ type: "auth", token }, known, refused);
   }
 
-  /** Can there be another token, now that the one that was shown has ended? */
+  /** The token that was shown has ended: can there be another one? */
   #renews() {
     this.#refusedToken = this.#shown;
     return typeof this.#source === "function" && this.#shown !== null;
@@ -498,7 +498,7 @@ export class Client extends Emitter {
     }
   }
 
-  /** The server has taken this client out of a room, or does not let it back in. */
+  /** The server has taken this client out of a room. */
   #removed({ id, reason }, room) {
     const error = new RacerdError(reason, "you may no longer read this room");
     this.#requests.take(id)?.reject?.(error);

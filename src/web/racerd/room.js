@@ -283,7 +283,7 @@ export class Room extends Emitter {
       const opened = this.#open(body);
       this.emit("unsent", { ...made, ...opened });
       if (state === "failed") this.#drop(send, new RacerdError(failed.code, failed.message));
-      // Nothing was ever sent of it, so it need not keep its bytes: it is sealed in the form and under the name of now.
+      // It was never sent, so it need not keep its bytes.
       else if (row.token === null && isSealed(body) && !opened.unreadable) this.#sealAnew(send, opened.body);
     }
     // The old form is written no more. Whether this one was stored, nobody knows.
